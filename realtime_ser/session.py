@@ -1,0 +1,404 @@
+"""The whole pipeline behind one verb: push samples, get events."""
+
+from __future__ import annotations
+
+import platform
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime_ser import events
+from realtime_ser.errors import SettingsError
+from realtime_ser.settings import RATE_HZ, SessionSettings
+from realtime_ser.stages.features import FeatureExtractor
+from realtime_ser.stages.gate import (
+    SILENCE_DBFS,
+    FrameLevel,
+    GateOutput,
+    Silence,
+    SpeechClosed,
+    SpeechContinued,
+    SpeechGate,
+    SpeechOpened,
+)
+from realtime_ser.stages.model import Model, load_model
+from realtime_ser.stages.monitor import InputMonitor, Notice, bad_samples
+from realtime_ser.stages.resample import Resampler, to_float32
+from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
+from realtime_ser.stages.window import SlidingWindow, Window
+
+E = TypeVar("E", bound=events.Event)
+
+_VERSIONED = ("realtime-ser", "numpy", "onnxruntime", "soxr", "webrtcvad-wheels")
+
+
+def _utc_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def software_versions() -> dict[str, str]:
+    """Of everything that has a say in the measurements."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+
+
+class _Levels:
+    """Level, noise floor and clipped samples since they were last asked for."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def add(self, frame: FrameLevel) -> None:
+        self._power += 10 ** (frame.level_dbfs / 10)
+        self._frames += 1
+        self._clipped += frame.clipped
+        self._floor_dbfs = frame.floor_dbfs
+
+    def take(self) -> dict[str, Any]:
+        """The fields of a measurement that speak of level; `snr_db` is for speech alone."""
+        level = 10 * float(np.log10(self._power / self._frames)) if self._frames else SILENCE_DBFS
+        known = level > SILENCE_DBFS + 0.1
+        fields = {
+            "level_dbfs": level if known else None,
+            "snr_db": level - self._floor_dbfs if known else None,
+            "clipped": self._clipped,
+        }
+        self.clear()
+        return fields
+
+    def clear(self) -> None:
+        self._power = 0.0
+        self._frames = 0
+        self._clipped = 0
+        self._floor_dbfs = SILENCE_DBFS
+
+
+class Session:
+    """Samples in, events out: a pure function of the samples, however they are cut into blocks.
+
+    Parameters
+    ----------
+    model
+        A loaded model, the name of a bundled one, or a folder; the default model if None.
+    settings
+        Of all stages.
+    source
+        What the samples come from, for the record.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded.
+    SettingsError
+        If the settings ask for what the model cannot do.
+    """
+
+    def __init__(
+        self,
+        model: Model | str | None = None,
+        settings: SessionSettings | None = None,
+        source: str = "push",
+    ) -> None:
+        self._model = model if isinstance(model, Model) else load_model(model)
+        self._settings = s = settings or SessionSettings()
+        contract = self._model.contract
+        if s.window.window_s > contract.longest_window_s:
+            raise SettingsError(
+                f"window of {s.window.window_s} s", f"{contract.model_id} takes up to {contract.longest_window_s} s"
+            )
+        self._source = source
+        self._session_id = uuid.uuid4().hex
+        self._resampler: Resampler | None = None
+        self._gate = SpeechGate(s.gate)
+        self._monitor = InputMonitor()
+        self._features = FeatureExtractor(contract.features, contract.filterbank, contract.chunk_frames)
+        self._encoder = self._model.encoder()
+        self._window = SlidingWindow(s.window, RATE_HZ / contract.embedding_samples, contract.dim)
+        self._head = self._model.head()
+        self._trace = EmotionTrace(contract.labels, s.trace)
+        self._hop_samples = round(s.window.hop_s * RATE_HZ)
+        self._levels = _Levels()
+        self._events: list[events.Event] = []
+        self._seq = 0
+        self._closed = False
+        self._base = 0
+        """Where on the clock the resampler began."""
+        self._native_samples = 0
+        """Pushed since then, at its rate."""
+        self._at = 0
+        """Up to where the gate has heard."""
+        self._hop_start = 0
+        self._utterance = 0
+        self._segment: SpeechOpened | None = None
+        self._measured = False
+        """Whether the open utterance has had a measurement."""
+        self._totals = {"speech": 0, "scored": 0, "abstained": 0, "lost": 0}
+        self._label_samples = dict.fromkeys(contract.labels, 0)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The model's labels, in its order."""
+        return self._model.contract.labels
+
+    @property
+    def model(self) -> Model:
+        """The model in use."""
+        return self._model
+
+    @property
+    def clock_s(self) -> float:
+        """Seconds of audio pushed so far, gaps included."""
+        return self._clock() / RATE_HZ
+
+    def push(self, block: NDArray[np.generic], sample_rate: int = RATE_HZ) -> list[events.Event]:
+        """Give samples, int16 or float32 of shape (n,) or (n, channels); get the events that they complete.
+
+        Raises
+        ------
+        SettingsError
+            For samples of a type or shape that is no audio, an impossible rate, or after `flush`.
+        """
+        if self._closed:
+            raise SettingsError("push after flush", "begin a new Session")
+        begun = time.perf_counter()
+        samples = to_float32(np.asarray(block))
+        self._created()
+        if self._resampler is None or (self._resampler.rate_hz, self._resampler.channels) != (
+            sample_rate,
+            samples.shape[1],
+        ):
+            replacement = Resampler(sample_rate, samples.shape[1])
+            self._end_of_stretch(begun)
+            self._resampler = replacement
+        self._native_samples += len(samples)
+        self._hear(self._resampler.push(samples), begun)
+        return self._take()
+
+    def gap(self, lost_samples: int, cause: str) -> list[events.Event]:
+        """Samples were lost here, counted at 16 kHz: the clock runs on over them, and all stages begin anew."""
+        if self._closed or lost_samples <= 0:
+            raise SettingsError(f"gap of {lost_samples} samples", "give a positive number, before flush")
+        self._created()
+        self._end_of_stretch(time.perf_counter())
+        start = self._base
+        self._base += lost_samples
+        self._totals["lost"] += lost_samples
+        self._gate.reset(self._base)
+        self._monitor.reset()
+        self._trace.reset()
+        self._levels.clear()
+        self._at = self._hop_start = self._base
+        self._emit(events.Gap, start, self._base, cause=cause, lost_samples=lost_samples)
+        return self._take()
+
+    def mark(self, text: str) -> list[events.Event]:
+        """The user marks this moment."""
+        self._created()
+        self._emit(events.Marker, self._clock(), self._clock(), text=text)
+        return self._take()
+
+    def warn(self, code: str, message: str, remedy: str) -> list[events.Event]:
+        """Record what the source knows and the samples cannot tell."""
+        self._created()
+        self._emit(events.Warning, self._clock(), self._clock(), code=code, message=message, remedy=remedy)
+        return self._take()
+
+    def flush(self, reason: str = "end of input") -> list[events.Event]:
+        """End of input: the last events and the totals. Nothing can be pushed after it; flushing again gives []."""
+        if self._closed:
+            return []
+        self._created()
+        self._end_of_stretch(time.perf_counter())
+        end = self._clock()
+        scored = self._totals["scored"]
+        self._emit(
+            events.SessionClosed,
+            0,
+            end,
+            audio_s=end / RATE_HZ,
+            speech_s=self._totals["speech"] / RATE_HZ,
+            scored_s=scored / RATE_HZ,
+            abstained_s=self._totals["abstained"] / RATE_HZ,
+            lost_s=self._totals["lost"] / RATE_HZ,
+            shares={label: n / scored if scored else 0.0 for label, n in self._label_samples.items()},
+            reason=reason,
+        )
+        self._closed = True
+        return self._take()
+
+    # What follows turns stage outputs into events. All positions are samples of the 16 kHz clock.
+
+    def _clock(self) -> int:
+        rate_hz = self._resampler.rate_hz if self._resampler else RATE_HZ
+        return self._base + self._native_samples * RATE_HZ // rate_hz
+
+    def _created(self) -> None:
+        if self._seq:
+            return
+        contract = self._model.contract
+        self._emit(
+            events.SessionCreated,
+            0,
+            0,
+            model_id=contract.model_id,
+            model_sha256=self._model.sha256,
+            model_licence=contract.licence,
+            labels=contract.labels,
+            settings=asdict(self._settings),
+            versions=software_versions(),
+            source=self._source,
+            affect=AFFECT_SOURCE,
+            wall_time=_utc_now(),
+        )
+
+    def _emit(self, kind: Callable[..., E], start: int, end: int, **fields: Any) -> E:
+        event = kind(
+            session_id=self._session_id, seq=self._seq, start_s=start / RATE_HZ, end_s=end / RATE_HZ, **fields
+        )
+        self._seq += 1
+        self._events.append(event)
+        return event
+
+    def _take(self) -> list[events.Event]:
+        taken, self._events = self._events, []
+        return taken
+
+    def _end_of_stretch(self, begun: float) -> None:
+        """Hear all that is still inside, close speech, and move the clock's base up to here."""
+        end = self._clock()
+        if self._resampler is not None:
+            self._hear(self._resampler.flush(), begun)
+        for output in self._gate.flush():
+            self._follow(output, begun)
+        if self._at > self._hop_start:
+            self._silence(self._at, begun)
+        self._native_samples, self._resampler = 0, None
+        self._base = end = max(end, self._at)
+        self._gate.reset(end)
+        self._at = self._hop_start = end
+
+    def _hear(self, samples: NDArray[np.float32], begun: float) -> None:
+        bad = self._resampler.bad if self._resampler else []
+        for output in self._gate.push(samples):
+            self._at = output.at
+            while bad and self._base + bad[0].at <= self._at:
+                self._notice(bad_samples(bad.pop(0).count))
+            if not isinstance(output, SpeechClosed):
+                self._levels.add(output.frame)
+                for notice in self._monitor.push(output.frame):
+                    self._notice(notice)
+            self._follow(output, begun)
+
+    def _notice(self, notice: Notice) -> None:
+        self._emit(
+            events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy
+        )
+
+    def _follow(self, output: GateOutput, begun: float) -> None:
+        match output:
+            case Silence(at=at):
+                if at - self._hop_start >= self._hop_samples:
+                    self._silence(self._hop_start + self._hop_samples, begun)
+            case SpeechOpened():
+                self._utterance += 1
+                self._segment = output
+                self._measured = False
+                self._emit(events.SpeechStarted, output.start, output.at, utterance=self._utterance)
+                self._speech(output.samples, begun)
+            case SpeechContinued(samples=samples):
+                self._speech(samples, begun)
+            case SpeechClosed():
+                self._close_speech(output, begun)
+
+    def _silence(self, end: int, begun: float) -> None:
+        levels = self._levels.take() | {"snr_db": None}
+        self._measure(self._hop_start, end, "hop", begun, state="no_speech", scores={}, scores_smooth={}, **levels)
+        self._hop_start = end
+
+    def _speech(self, samples: NDArray[np.float32], begun: float) -> None:
+        for window in self._window.push(self._encoder.push(self._features.push(samples))):
+            self._score(window, "hop", begun)
+
+    def _close_speech(self, closed: SpeechClosed, begun: float) -> None:
+        opened = self._segment
+        assert opened is not None  # the gate closes only what it opened
+        self._features.reset()
+        self._encoder.reset()
+        measurement = None
+        for window in self._window.flush():
+            measurement = self._score(window, "utterance", begun)
+        duration = closed.speech_end - opened.onset
+        self._totals["speech"] += duration
+        self._emit(
+            events.SpeechEnded,
+            opened.start,
+            closed.at,
+            utterance=self._utterance,
+            duration_s=duration / RATE_HZ,
+            measurement=measurement,
+        )
+        self._segment = None
+        self._hop_start = closed.at
+        self._levels.clear()
+
+    def _score(self, window: Window, trigger: events.Trigger, begun: float) -> events.Measurement:
+        opened = self._segment
+        assert opened is not None  # windows exist only inside a segment
+        per_embedding = self._model.contract.embedding_samples
+        start, end = opened.start + window.start * per_embedding, opened.start + window.end * per_embedding
+        posteriors = self._head.push(window.embeddings[None])[0]
+        follows = trigger == "hop" or not self._measured
+        # An utterance too short for a hop still moves the trace.
+        smooth = self._trace.push(posteriors, end / RATE_HZ) if follows else None
+        point = smooth if smooth and trigger == "hop" else self._trace.judge(posteriors)
+        if follows:
+            self._count(smooth.label if smooth else None, window, per_embedding)
+        self._measured = True
+        arousal, valence = affect(self.labels, point.posteriors)
+        return self._measure(
+            start,
+            end,
+            trigger,
+            begun,
+            state=point.state,
+            utterance=self._utterance,
+            label=point.label,
+            label_raw=self.labels[int(posteriors.argmax())],
+            confidence=point.confidence,
+            scores=self._by_label(posteriors),
+            scores_smooth=self._by_label(smooth.posteriors) if smooth else {},
+            arousal=arousal,
+            valence=valence,
+            **self._levels.take(),
+        )
+
+    def _count(self, label: str | None, window: Window, per_embedding: int) -> None:
+        """Scored time: what is new in this window since the last."""
+        new = window.end - window.start if not self._measured else round(self._hop_samples / per_embedding)
+        self._totals["scored"] += new * per_embedding
+        if label is None:
+            self._totals["abstained"] += new * per_embedding
+        else:
+            self._label_samples[label] += new * per_embedding
+
+    def _by_label(self, posteriors: NDArray[np.float32]) -> dict[str, float]:
+        return dict(zip(self.labels, posteriors.tolist(), strict=True))
+
+    def _measure(
+        self, start: int, end: int, trigger: events.Trigger, begun: float, **fields: Any
+    ) -> events.Measurement:
+        return self._emit(
+            events.Measurement,
+            start,
+            end,
+            trigger=trigger,
+            latency_ms=1000 * (time.perf_counter() - begun),
+            wall_time=_utc_now(),
+            **fields,
+        )

@@ -1,0 +1,97 @@
+"""One frozen dataclass of settings per stage, with units in the names.
+
+The defaults are what the bundled model was trained and measured with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from realtime_ser.errors import SettingsError
+
+RATE_HZ = 16_000
+"""The rate of everything inside a session; the sample count at this rate is its only clock."""
+
+
+def _require(ok: bool, what: str, remedy: str) -> None:
+    if not ok:
+        raise SettingsError(what, remedy)
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """When speech begins and ends. All durations are whole numbers of 20 ms frames."""
+
+    aggressiveness: int = 2
+    """webrtcvad's mode, 0 (lets most through) to 3."""
+    onset_ms: int = 100
+    """Speech begins once this much of the last `onset_window_ms` is speech."""
+    onset_window_ms: int = 160
+    hangover_ms: int = 400
+    """Speech ends after this much without speech."""
+    preroll_ms: int = 300
+    """So much before the onset belongs to the segment."""
+    snr_enter_db: float = 9.0
+    """A frame counts towards an onset only this far above the noise floor."""
+    snr_stay_db: float = 5.0
+    """Inside a segment a frame counts as speech this far above the noise floor."""
+    min_level_dbfs: float = -60.0
+    """Below this nothing is speech."""
+    floor_rise_db_per_s: float = 3.0
+    """How fast the noise floor follows a louder background; it follows a quieter one at once."""
+
+    def __post_init__(self) -> None:
+        _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness {self.aggressiveness}", "use 0, 1, 2 or 3")
+        for name in ("onset_ms", "onset_window_ms", "hangover_ms", "preroll_ms"):
+            value = getattr(self, name)
+            _require(value > 0 and value % 20 == 0, f"{name} {value}", "use a positive multiple of 20 ms")
+        _require(self.onset_ms <= self.onset_window_ms, "onset_ms exceeds onset_window_ms", "shorten the onset")
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """What the head sees: the last `window_s` of speech, anew every `hop_s`."""
+
+    window_s: float = 3.0
+    hop_s: float = 0.25
+    first_s: float = 1.0
+    """No measurement before this much speech of an utterance was heard."""
+    shortest_s: float = 0.5
+    """An utterance with less speech than this gets no measurement of its own."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0.5 <= self.window_s <= 10.0, f"window of {self.window_s} s", "the model takes windows from 0.5 to 10 s"
+        )
+        hops = self.hop_s / 0.25
+        _require(
+            0.25 <= self.hop_s <= 5.0 and hops == int(hops), f"hop of {self.hop_s} s", "use a multiple of 0.25 s"
+        )
+        _require(self.first_s >= 0.5, f"first window of {self.first_s} s", "use at least 0.5 s")
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """How posteriors become a trace a person can read."""
+
+    time_constant_s: float = 1.5
+    """Of the exponential average of log posteriors, in seconds of speech."""
+    enter_margin: float = 0.05
+    """A new label takes over once it leads the current one by this much."""
+    abstain_below: float = 0.35
+    """Below this smoothed confidence the trace abstains."""
+    abstain_hysteresis: float = 0.05
+    """It stops abstaining this far above `abstain_below`."""
+
+    def __post_init__(self) -> None:
+        _require(self.time_constant_s >= 0, f"time constant of {self.time_constant_s} s", "use 0 or more")
+        _require(0 <= self.abstain_below < 1, f"abstain_below {self.abstain_below}", "use 0 to 1")
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """All that decides what a session measures. Equal settings, model and samples give equal events."""
+
+    gate: GateSettings = field(default_factory=GateSettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)

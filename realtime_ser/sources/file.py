@@ -1,0 +1,74 @@
+"""A recording as a source: blocks of a file that libsndfile reads, never the whole of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from realtime_ser.errors import SourceError
+
+BLOCK_S = 0.5
+
+_SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
+"""What libsndfile's log says of a header that claims more (or less) than the file holds."""
+
+
+class FileSource:
+    """An audio file of any format, rate and channel count that libsndfile reads.
+
+    Iterate for blocks, float32 of shape (n, channels). What could not be read is told by `problem` afterwards: the
+    blocks before it are good.
+
+    Raises
+    ------
+    SourceError
+        When opened: no such file, a folder, empty, or not audio.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = Path(path)
+        if path.is_dir():
+            raise SourceError(f"{path}: is a folder", "name a file, or use `realtime-ser analyze` for folders")
+        try:
+            if path.stat().st_size == 0:
+                raise SourceError(f"{path}: the file is empty", "nothing was recorded into it")
+            self._file = soundfile.SoundFile(path)
+        except FileNotFoundError:
+            raise SourceError(f"{path}: no such file", "check the path") from None
+        except (soundfile.LibsndfileError, OSError) as error:
+            reason = str(getattr(error, "error_string", error)).rstrip(".")
+            raise SourceError(f"{path}: cannot be read as audio ({reason})", "convert it, e.g. to WAV") from None
+        self.name = str(path)
+        self.rate_hz: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.problem: str | None = None
+        """Why less was read than the file promised; None if all was well."""
+        self._size_lies = bool(_SIZE_LIE.search(self._file.extra_info))
+
+    @property
+    def duration_s(self) -> float:
+        """As libsndfile counts it."""
+        return self._file.frames / self.rate_hz
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        block_frames = max(1, round(self.rate_hz * BLOCK_S))
+        done = 0
+        with self._file as file:
+            while True:
+                try:
+                    block = file.read(block_frames, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError as error:
+                    reason = error.error_string.rstrip(".")
+                    self.problem = f"damaged after {done / self.rate_hz:.2f} s ({reason}); the rest was not read"
+                    return
+                if not len(block):
+                    break
+                done += len(block)
+                yield block
+        if self._size_lies:
+            self.problem = f"cut off, or its header lies: it promises another length than the {done / self.rate_hz:.2f} s found"

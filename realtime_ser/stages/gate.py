@@ -1,0 +1,174 @@
+"""When is someone speaking? webrtcvad and an adaptive noise floor, on 20 ms frames."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import webrtcvad
+from numpy.typing import NDArray
+
+from realtime_ser.settings import RATE_HZ, GateSettings
+
+
+FRAME_SAMPLES = RATE_HZ // 50
+"""20 ms: the longest frame but one that webrtcvad takes."""
+
+_FLOOR_START_DBFS = -60.0
+_FLOOR_LOWEST_DBFS = -75.0
+"""Digital silence must not drag the floor down: the noise after it would pass for speech."""
+_FLOOR_FALL = 0.1
+"""Share of the way to a quieter frame that the floor falls at once: about 0.2 s to settle."""
+FULL_SCALE = 0.999
+"""From here on a sample counts as clipped."""
+SILENCE_DBFS = -120.0
+"""What exact zeros count as."""
+
+
+@dataclass(frozen=True)
+class FrameLevel:
+    """How loud a 20 ms frame was, and the noise floor then."""
+
+    level_dbfs: float
+    floor_dbfs: float
+    clipped: int
+    """Samples at full scale."""
+
+
+@dataclass(frozen=True)
+class SpeechOpened:
+    """Speech began at `onset`; the segment's samples begin at `start` (with pre-roll)."""
+
+    start: int
+    onset: int
+    at: int
+    """Where the gate noticed."""
+    samples: NDArray[np.float32]
+    frame: FrameLevel
+
+
+@dataclass(frozen=True)
+class SpeechContinued:
+    """20 ms more of the open segment, ending at `at`."""
+
+    at: int
+    samples: NDArray[np.float32]
+    frame: FrameLevel
+
+
+@dataclass(frozen=True)
+class SpeechClosed:
+    """The segment ended; the last frame of speech ended at `speech_end`, and the gate noticed at `at`."""
+
+    speech_end: int
+    at: int
+
+
+@dataclass(frozen=True)
+class Silence:
+    """20 ms outside speech, ending at `at`."""
+
+    at: int
+    frame: FrameLevel
+
+
+GateOutput = SpeechOpened | SpeechContinued | SpeechClosed | Silence
+
+
+def level_dbfs(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """RMS level over the last axis in dB re full scale; `SILENCE_DBFS` for exact zeros."""
+    power = np.mean(np.square(samples, dtype=np.float64), axis=-1)
+    return 10 * np.log10(np.maximum(power, 10 ** (SILENCE_DBFS / 10)))
+
+
+class SpeechGate:
+    """Samples at 16 kHz → opened, continued and closed speech segments, and silence between them.
+
+    A frame counts as speech if webrtcvad says so and its level stands clear of the noise floor. The floor falls to
+    quieter frames within 0.2 s and rises slowly, so it follows a fan but not a sentence.
+    """
+
+    def __init__(self, settings: GateSettings | None = None) -> None:
+        self._settings = settings or GateSettings()
+        s = self._settings
+        self._onset_frames = s.onset_ms // 20
+        self._hangover_frames = s.hangover_ms // 20
+        self._rise_db = s.floor_rise_db_per_s * FRAME_SAMPLES / RATE_HZ
+        self._recent: deque[bool] = deque(maxlen=s.onset_window_ms // 20)
+        self._preroll: deque[NDArray[np.float32]] = deque(maxlen=(s.preroll_ms + s.onset_window_ms) // 20)
+        self.reset()
+
+    def push(self, samples: NDArray[np.float32]) -> list[GateOutput]:
+        """Give float32 samples of shape (n,); get one output or two for each whole 20 ms frame, in order."""
+        pending = np.concatenate((self._pending, samples))
+        n_frames = len(pending) // FRAME_SAMPLES
+        frames = pending[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)
+        self._pending = pending[n_frames * FRAME_SAMPLES :].copy()
+        levels = level_dbfs(frames)
+        pcm = np.clip(np.rint(frames * 32768), -32768, 32767).astype(np.int16)
+        outputs: list[GateOutput] = []
+        clipped = np.count_nonzero(np.abs(frames) >= FULL_SCALE, axis=1)
+        for frame, level, n_clipped, frame_pcm in zip(frames, levels.tolist(), clipped.tolist(), pcm, strict=True):
+            outputs += self._step(frame, level, n_clipped, frame_pcm.tobytes())
+        return outputs
+
+    def flush(self) -> list[GateOutput]:
+        """End of input: close an open segment. Samples short of a frame are not looked at."""
+        closing: list[GateOutput] = [SpeechClosed(self._speech_end, self._at)] if self._open else []
+        self.reset(self._at)
+        return closing
+
+    def reset(self, at: int = 0) -> None:
+        """Forget everything, as if new, with the clock at sample `at`."""
+        # A new Vad: the old one keeps its own noise statistics.
+        self._vad = webrtcvad.Vad(self._settings.aggressiveness)
+        self._at = at
+        self._open = False
+        self._speech_end = at
+        self._floor_dbfs = _FLOOR_START_DBFS
+        self._pending = np.empty(0, np.float32)
+        self._recent.clear()
+        self._preroll.clear()
+
+    def _step(self, frame: NDArray[np.float32], level: float, clipped: int, pcm: bytes) -> list[GateOutput]:
+        self._at += FRAME_SAMPLES
+        speech = self._is_speech(level, pcm)
+        heard = FrameLevel(level, self._floor_dbfs, clipped)
+        if self._open:
+            return self._inside(frame, speech, heard)
+        self._recent.append(speech)
+        self._preroll.append(frame)
+        if sum(self._recent) < self._onset_frames:
+            return [Silence(self._at, heard)]
+        return [self._begin(heard)]
+
+    def _is_speech(self, level: float, pcm: bytes) -> bool:
+        s = self._settings
+        if level < self._floor_dbfs:
+            self._floor_dbfs += _FLOOR_FALL * (max(level, _FLOOR_LOWEST_DBFS) - self._floor_dbfs)
+        else:
+            self._floor_dbfs = min(level, self._floor_dbfs + self._rise_db)
+        margin = s.snr_stay_db if self._open else s.snr_enter_db
+        voiced = self._vad.is_speech(pcm, RATE_HZ)  # always asked: it keeps statistics of its own
+        return voiced and level >= max(self._floor_dbfs + margin, s.min_level_dbfs)
+
+    def _begin(self, heard: FrameLevel) -> SpeechOpened:
+        first = len(self._recent) - list(self._recent).index(True)
+        onset = self._at - first * FRAME_SAMPLES
+        kept = list(self._preroll)[-(first + self._settings.preroll_ms // 20) :]
+        self._open = True
+        self._speech_end = self._at
+        self._recent.clear()
+        self._preroll.clear()
+        samples = np.concatenate(kept)
+        return SpeechOpened(self._at - len(samples), onset, self._at, samples, heard)
+
+    def _inside(self, frame: NDArray[np.float32], speech: bool, heard: FrameLevel) -> list[GateOutput]:
+        outputs: list[GateOutput] = [SpeechContinued(self._at, frame, heard)]
+        if speech:
+            self._speech_end = self._at
+        elif self._at - self._speech_end >= self._hangover_frames * FRAME_SAMPLES:
+            self._open = False
+            outputs.append(SpeechClosed(self._speech_end, self._at))
+        return outputs

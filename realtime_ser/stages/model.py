@@ -1,0 +1,314 @@
+"""The model: its contract, and the two ONNX sessions behind it.
+
+The contract travels as JSON in the metadata of `encoder.onnx` and `head.onnx` under `CONTRACT_KEY`. What does not fit
+is refused with the reason; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from realtime_ser.errors import ModelError
+from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.features import FeatureSettings
+
+CONTRACT_KEY = "realtime_ser"
+CONTRACT_VERSION = 1
+DEFAULT_MODEL = "ser-base"
+_LARGEST_FILE_BYTES = 100_000_000
+_LARGEST_FILTERBANK_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model promises and what it needs."""
+
+    model_id: str
+    licence: str
+    labels: tuple[str, ...]
+    features: FeatureSettings
+    filterbank: NDArray[np.float32]
+    """Shape (n_mels, 1 + frame_samples // 2)."""
+    chunk_frames: int
+    """Frames that the encoder takes at once; also its look-ahead."""
+    chunk_embeddings: int
+    """Embeddings that it gives for them."""
+    dim: int
+    state_size: int
+    shortest_window_s: float
+    longest_window_s: float
+
+    @property
+    def embedding_samples(self) -> int:
+        """Samples from one embedding to the next."""
+        return self.features.hop_samples * self.chunk_frames // self.chunk_embeddings
+
+
+def pack_filterbank(filterbank: NDArray[np.float32]) -> str:
+    """A filterbank as text for the contract: little-endian float32, zlib, base64."""
+    return base64.b64encode(zlib.compress(filterbank.astype("<f4").tobytes(), 9)).decode()
+
+
+def parse_contract(text: str | None, kind: str, where: str) -> Contract:
+    """The contract in a file's metadata.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, of a newer version, of another kind, or any field is missing or makes no sense.
+    """
+    if text is None:
+        raise ModelError(f"{where}: has no realtime_ser metadata", "export it with tools/export.py")
+    try:
+        fields = json.loads(text)
+        version = fields["contract"]
+        if not isinstance(version, int) or version > CONTRACT_VERSION:
+            raise ModelError(
+                f"{where}: follows contract {version}, this version knows {CONTRACT_VERSION}", "update realtime-ser"
+            )
+        if fields["kind"] != kind:
+            raise ModelError(f"{where}: is a {fields['kind']!r}, not a {kind!r}", "check the folder's file names")
+        if fields["rate_hz"] != RATE_HZ:
+            raise ModelError(f"{where}: wants {fields['rate_hz']} Hz", f"only {RATE_HZ} Hz models fit")
+        return _contract(fields)
+    except (ValueError, TypeError, KeyError, zlib.error) as error:
+        detail = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"{where}: its metadata is damaged ({detail})", "export it anew") from None
+
+
+def _contract(fields: Mapping[str, Any]) -> Contract:
+    features = FeatureSettings(**fields["features"])
+    packed = zlib.decompressobj().decompress(base64.b64decode(fields["filterbank"]), _LARGEST_FILTERBANK_BYTES)
+    filterbank = np.frombuffer(packed, "<f4").astype(np.float32)
+    filterbank = filterbank.reshape(features.n_mels, 1 + features.frame_samples // 2)
+    labels = tuple(fields["labels"])
+    if not 2 <= len(labels) <= 100 or len(set(labels)) < len(labels):
+        raise ValueError("labels must be 2 to 100 different words")
+    for label in labels:
+        if not (isinstance(label, str) and label.isidentifier() and label.isascii() and len(label) <= 30):
+            raise ValueError(f"label {label!r} is not a plain word")
+    sizes = [int(fields[k]) for k in ("chunk_frames", "chunk_embeddings", "dim", "state_size")]
+    chunk_frames, chunk_embeddings, dim, state_size = sizes
+    if not (min(sizes) > 0 and max(sizes) < 1_000_000 and chunk_frames % chunk_embeddings == 0):
+        raise ValueError("sizes out of range")
+    if chunk_frames * features.hop_samples * 4 != RATE_HZ:
+        raise ValueError("the encoder's chunk must be 0.25 s, the finest hop")
+    shortest, longest = map(float, fields["window_s"])
+    if not np.isfinite(filterbank).all() or not 0 < shortest <= 1 <= longest:
+        raise ValueError("filterbank or window out of range")
+    return Contract(
+        model_id=str(fields["id"]),
+        licence=str(fields["licence"]),
+        labels=labels,
+        features=features,
+        filterbank=filterbank,
+        chunk_frames=chunk_frames,
+        chunk_embeddings=chunk_embeddings,
+        dim=dim,
+        state_size=state_size,
+        shortest_window_s=shortest,
+        longest_window_s=longest,
+    )
+
+
+def _open(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
+    """An ONNX session with one thread that does not spin, and the file's bytes."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE_BYTES:
+            raise ModelError(f"{path}: is larger than {_LARGEST_FILE_BYTES // 1_000_000} MB", "use a smaller model")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror.lower()}", "reinstall, or give another --model") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Denormals in a decaying state would slow every chunk of a long silence.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    try:
+        # From bytes, so that external data cannot be pulled in from beside the file.
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]), content
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, which share no base but Exception
+        reason = str(error).splitlines()[0].split(" : ")[-1][:200]
+        raise ModelError(f"{path}: is not a usable ONNX model ({reason})", "fetch or export it anew") from None
+
+
+def _check_shapes(session: onnxruntime.InferenceSession, inputs: dict[str, list[int | None]], path: Path) -> None:
+    """The named inputs with these shapes (None: any) and nothing else."""
+    found = {i.name: (i.type, list(i.shape)) for i in session.get_inputs()}
+    if set(found) != set(inputs):
+        raise ModelError(f"{path}: has inputs {sorted(found)}, not {sorted(inputs)}", "export it with tools/export.py")
+    for name, wanted in inputs.items():
+        dtype, shape = found[name]
+        fits = dtype == "tensor(float)" and len(shape) == len(wanted)
+        if not fits or any(w is not None and s != w for s, w in zip(shape, wanted, strict=True)):
+            raise ModelError(
+                f"{path}: input {name!r} is {dtype} {shape}, not float {wanted}", "export it with tools/export.py"
+            )
+
+
+class Encoder:
+    """Log-mel frames of a segment → embeddings, each computed once, in chunks of `contract.chunk_frames`."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, contract: Contract) -> None:
+        self._session = session
+        self._contract = contract
+        self.reset()
+
+    def push(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give frames of shape (k * chunk_frames, n_mels); get embeddings (k * chunk_embeddings, dim).
+
+        Raises
+        ------
+        ModelError
+            If the model gives something that is no finite number.
+        """
+        outputs = []
+        for chunk in np.split(frames, len(frames) // self._contract.chunk_frames) if len(frames) else ():
+            feed = {"frames": chunk[None], "state": self._state}
+            embeddings, self._state = self._session.run(("embeddings", "next_state"), feed)
+            if not np.isfinite(embeddings).all():
+                raise ModelError(f"{self._contract.model_id}: the encoder gives no finite numbers", "use another model")
+            outputs.append(embeddings[0])
+        return np.concatenate(outputs) if outputs else np.empty((0, self._contract.dim), np.float32)
+
+    def flush(self) -> NDArray[np.float32]:
+        """End of the segment: an unfinished chunk, under 0.25 s and for the most part hangover, is not embedded."""
+        self.reset()
+        return np.empty((0, self._contract.dim), np.float32)
+
+    def reset(self) -> None:
+        """Forget everything, as if new."""
+        self._state = np.zeros((1, self._contract.state_size), np.float32)
+
+
+class Head:
+    """Embeddings of a window → calibrated posteriors. Holds no state."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, contract: Contract) -> None:
+        self._session = session
+        self._contract = contract
+
+    def push(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give embeddings of shape (batch, n, dim); get posteriors of shape (batch, labels).
+
+        Raises
+        ------
+        ModelError
+            If the model gives anything but probabilities.
+        """
+        (posteriors,) = self._session.run(("posteriors",), {"embeddings": embeddings})
+        sums = posteriors.sum(axis=1)
+        if not (np.abs(sums - 1) < 1e-3).all() or posteriors.min() < 0:
+            raise ModelError(f"{self._contract.model_id}: the head gives no probabilities", "use another model")
+        return posteriors
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model. Its ONNX sessions are shared; `encoder()` gives each stream its own state."""
+
+    contract: Contract
+    sha256: str
+    """Of `encoder.onnx` followed by `head.onnx`."""
+    _encoder_session: onnxruntime.InferenceSession
+    _head_session: onnxruntime.InferenceSession
+
+    def encoder(self) -> Encoder:
+        """A new stream's encoder."""
+        return Encoder(self._encoder_session, self.contract)
+
+    def head(self) -> Head:
+        """The head."""
+        return Head(self._head_session, self.contract)
+
+
+def models_folder() -> Path:
+    """Where the bundled models are: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
+
+def find_model(name: str | Path | None = None) -> Path:
+    """The folder of a bundled model by its name, or any folder by its path; the default model for None.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    if name is None:
+        name = DEFAULT_MODEL
+    bundled = models_folder() / name
+    for folder in (bundled, Path(name)):
+        if folder.is_dir():
+            return folder
+    known = sorted(p.name for p in models_folder().glob("*") if p.is_dir())
+    if Path(name).is_file():
+        raise ModelError(f"{name}: is a file, not a model's folder", "give the folder of encoder.onnx and head.onnx")
+    raise ModelError(f"{name}: no such model", f"bundled: {', '.join(known) or 'none'}")
+
+
+def load_model(name: str | Path | None = None) -> Model:
+    """Load a model by its bundled name or its folder, checking everything.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded, or does not fit the contract.
+    """
+    return _load(find_model(name).resolve())
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path) -> Model:
+    sessions, contracts, contents = [], [], []
+    for kind in ("encoder", "head"):
+        path = folder / f"{kind}.onnx"
+        session, content = _open(path)
+        text = session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
+        contracts.append(parse_contract(text, kind, str(path)))
+        sessions.append(session)
+        contents.append(content)
+    contract, other = contracts
+    if (contract.model_id, contract.labels, contract.dim) != (other.model_id, other.labels, other.dim):
+        raise ModelError(f"{folder}: encoder.onnx and head.onnx are not of one model", "copy both from one export")
+    frames: list[int | None] = [None, contract.chunk_frames, contract.features.n_mels]
+    _check_shapes(sessions[0], {"frames": frames, "state": [None, contract.state_size]}, folder / "encoder.onnx")
+    _check_shapes(sessions[1], {"embeddings": [None, None, contract.dim]}, folder / "head.onnx")
+    model = Model(contract, hashlib.sha256(b"".join(contents)).hexdigest(), *sessions)
+    _try_out(model, folder)
+    return model
+
+
+def _try_out(model: Model, folder: Path) -> None:
+    """One chunk and one window: outputs of a wrong shape show now, not in the middle of a session."""
+    contract = model.contract
+    try:
+        chunk = np.full((contract.chunk_frames, contract.features.n_mels), -60, np.float32)
+        embeddings = model.encoder().push(chunk)
+        posteriors = model.head().push(np.tile(embeddings, (4, 1))[None])
+    except Exception as error:  # noqa: BLE001 - see _open
+        if isinstance(error, ModelError):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"{folder}: the model fails on a test chunk ({reason})", "export it anew") from None
+    if embeddings.shape != (contract.chunk_embeddings, contract.dim) or posteriors.shape != (1, len(contract.labels)):
+        raise ModelError(
+            f"{folder}: outputs of shape {embeddings.shape} and {posteriors.shape} do not fit its contract",
+            "export it with tools/export.py",
+        )

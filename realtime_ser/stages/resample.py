@@ -1,0 +1,105 @@
+"""Any rate, width and channel count → 16 kHz mono float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from realtime_ser.errors import SettingsError
+from realtime_ser.settings import RATE_HZ
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
+
+
+def to_float32(block: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Samples as float32 in [-1, 1] of shape (n, channels), from int16, int32, uint8 or float, (n,) or (n, channels).
+
+    Raises
+    ------
+    SettingsError
+        For another dtype or more than two dimensions.
+    """
+    if block.ndim == 1:
+        block = block[:, None]
+    if block.ndim != 2 or block.shape[1] == 0:
+        raise SettingsError(f"audio of shape {block.shape}", "give (n,) or (n, channels)")
+    if block.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and so silence
+            return block.astype(np.float32, copy=False)
+    if block.dtype in (np.int16, np.int32):
+        # Scaled in float64: int32 would lose bits before the division.
+        return (block / -float(np.iinfo(block.dtype).min)).astype(np.float32)
+    if block.dtype == np.uint8:
+        return ((block.astype(np.float32)) - 128) / 128
+    raise SettingsError(f"audio of type {block.dtype}", "give int16, int32, uint8, float32 or float64")
+
+
+@dataclass(frozen=True)
+class BadSamples:
+    """`count` samples that were no numbers, in the 20 ms before sample `at` of the 16 kHz clock, now silence."""
+
+    at: int
+    count: int
+
+
+class Resampler:
+    """Blocks at the device's own rate → mono at 16 kHz, by a streaming `soxr.ResampleStream` (high quality).
+
+    The input is cut anew into pieces of 20 ms before anything is computed, so results do not depend on the caller's
+    blocks. NaN and infinity become silence and are listed in `bad`, which the caller empties.
+
+    Raises
+    ------
+    SettingsError
+        For a rate or channel count that no device has.
+    """
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+            raise SettingsError(
+                f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz"
+            )
+        self.rate_hz = rate_hz
+        self.channels = channels
+        self._piece_samples = rate_hz // 50
+        self.reset()
+
+    def push(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give float32 of shape (n, channels); get float32 of shape (m,) at 16 kHz."""
+        pending = np.concatenate((self._pending, block))
+        n_pieces = len(pending) // self._piece_samples
+        cut = n_pieces * self._piece_samples
+        self._pending = pending[cut:].copy()
+        pieces = [self._piece(piece) for piece in np.split(pending[:cut], n_pieces)] if n_pieces else []
+        return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+
+    def flush(self) -> NDArray[np.float32]:
+        """End of input: what is still inside."""
+        rest = self._piece(self._pending, last=True)
+        bad = self.bad
+        self.reset()
+        self.bad = bad
+        return rest
+
+    def reset(self) -> None:
+        """Forget everything, as if new."""
+        self._pending = np.empty((0, self.channels), np.float32)
+        self._native_samples = 0
+        self.bad: list[BadSamples] = []
+        self._stream = (
+            None if self.rate_hz == RATE_HZ else soxr.ResampleStream(self.rate_hz, RATE_HZ, 1, dtype="float32")
+        )
+
+    def _piece(self, piece: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
+        self._native_samples += len(piece)
+        finite = np.isfinite(piece)
+        if not finite.all():
+            at = self._native_samples * RATE_HZ // self.rate_hz
+            self.bad.append(BadSamples(at, int(finite.size - np.count_nonzero(finite))))
+            piece = np.where(finite, piece, np.float32(0))
+        # Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums.
+        mono = np.clip(piece, -8, 8).mean(axis=1, dtype=np.float32)
+        return mono if self._stream is None else self._stream.resample_chunk(mono, last=last)
