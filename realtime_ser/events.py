@@ -13,7 +13,7 @@ SCHEMA = 1
 """Version of the event and CSV schema."""
 
 State = Literal["speech", "abstain", "no_speech"]
-Trigger = Literal["hop", "utterance"]
+Trigger = Literal["hop", "utterance", "file"]
 
 
 @dataclass(frozen=True, kw_only=True)

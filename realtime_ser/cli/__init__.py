@@ -1,0 +1,33 @@
+"""The command line: one file per command, and the one place where errors become a line on stderr."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from realtime_ser.cli.analyze import analyze
+from realtime_ser.cli.devices import devices
+from realtime_ser.cli.live import live
+from realtime_ser.cli.models import models
+from realtime_ser.cli.replay import replay
+from realtime_ser.errors import RealtimeSerError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Live speech emotion analysis: a microphone, recordings, CSV timelines.",
+)
+for command in (live, replay, analyze, devices, models):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: exit codes 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted."""
+    try:
+        app(prog_name="realtime-ser")
+    except RealtimeSerError as error:
+        print(f"realtime-ser: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,31 @@
+"""Where samples come from. A source is an iterable of blocks with a sample rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Samples at the source's rate that never arrived."""
+
+    samples: int
+    cause: str
+
+
+Block = NDArray[np.float32] | Lost
+"""Samples of shape (n, channels), or the lack of them."""
+
+
+class Source(Protocol):
+    """What every source has."""
+
+    name: str
+    rate_hz: int
+
+    def __iter__(self) -> Iterator[Block]: ...

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from realtime_ser.errors import SourceError
 
-BLOCK_S = 0.5
-
 _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 """What libsndfile's log says of a header that claims more (or less) than the file holds."""
 
@@ -21,7 +19,7 @@ _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 class FileSource:
     """An audio file of any format, rate and channel count that libsndfile reads.
 
-    Iterate for blocks, float32 of shape (n, channels). What could not be read is told by `problem` afterwards: the
+    Iterate for blocks of `block_s`, float32 of shape (n, channels). What could not be read is told by `problem` afterwards: the
     blocks before it are good.
 
     Raises
@@ -30,7 +28,7 @@ class FileSource:
         When opened: no such file, a folder, empty, or not audio.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, block_s: float = 0.5) -> None:
         self.path = path = Path(path)
         if path.is_dir():
             raise SourceError(f"{path}: is a folder", "name a file, or use `realtime-ser analyze` for folders")
@@ -48,6 +46,7 @@ class FileSource:
         self.channels: int = self._file.channels
         self.problem: str | None = None
         """Why less was read than the file promised; None if all was well."""
+        self._block_frames = max(1, round(self.rate_hz * block_s))
         self._size_lies = bool(_SIZE_LIE.search(self._file.extra_info))
 
     @property
@@ -56,12 +55,11 @@ class FileSource:
         return self._file.frames / self.rate_hz
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        block_frames = max(1, round(self.rate_hz * BLOCK_S))
         done = 0
         with self._file as file:
             while True:
                 try:
-                    block = file.read(block_frames, dtype="float32", always_2d=True)
+                    block = file.read(self._block_frames, dtype="float32", always_2d=True)
                 except soundfile.LibsndfileError as error:
                     reason = error.error_string.rstrip(".")
                     self.problem = f"damaged after {done / self.rate_hz:.2f} s ({reason}); the rest was not read"
@@ -71,4 +69,5 @@ class FileSource:
                 done += len(block)
                 yield block
         if self._size_lies:
-            self.problem = f"cut off, or its header lies: it promises another length than the {done / self.rate_hz:.2f} s found"
+            found = f"{done / self.rate_hz:.2f} s"
+            self.problem = f"cut off, or its header lies: it promises another length than the {found} found"

@@ -1,0 +1,41 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from realtime_ser.errors import UsageError
+from realtime_ser.settings import SessionSettings, TraceSettings, WindowSettings
+
+Mode = Literal["new", "overwrite", "append"]
+
+Model = Annotated[str | None, typer.Option("--model", help="A bundled model's name, or a model's folder.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write the timeline to this CSV file.")]
+Jsonl = Annotated[str | None, typer.Option("--jsonl", help="Write all events as JSON Lines to this file; - for stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result file that exists.")]
+Append = Annotated[bool, typer.Option("--append", help="Go on in a result file that exists.")]
+Window = Annotated[float, typer.Option("--window", help="Seconds of speech behind each measurement, 0.5 to 10.")]
+Hop = Annotated[float, typer.Option("--hop", help="Seconds from one measurement to the next, in steps of 0.25.")]
+Smooth = Annotated[float, typer.Option("--smooth", help="Time constant of the smoothed trace in seconds.")]
+Plain = Annotated[bool, typer.Option("--plain", help="One line per change instead of the dashboard.")]
+Duration = Annotated[float | None, typer.Option("--duration", help="Stop after so many seconds of audio.", min=0.1)]
+
+WINDOW_S = WindowSettings.window_s
+HOP_S = WindowSettings.hop_s
+SMOOTH_S = TraceSettings.time_constant_s
+
+
+def mode_of(overwrite: bool, append: bool) -> Mode:
+    """What to do with a result file that exists; raises UsageError if told both."""
+    if overwrite and append:
+        raise UsageError("--overwrite and --append exclude each other", "give one")
+    return "overwrite" if overwrite else "append" if append else "new"
+
+
+def settings_of(window_s: float, hop_s: float, smooth_s: float) -> SessionSettings:
+    """Session settings from the options; raises SettingsError."""
+    window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
+    return SessionSettings(window=window, trace=TraceSettings(time_constant_s=smooth_s))

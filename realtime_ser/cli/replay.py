@@ -1,0 +1,67 @@
+"""`realtime-ser replay`: a recording, the demo or a pipe, as if it were live."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from realtime_ser.cli import options
+from realtime_ser.errors import UsageError
+
+
+def replay(
+    source: Annotated[str, typer.Argument(help="A recording, 'demo', or - for raw s16le PCM on stdin.")],
+    speed: Annotated[str, typer.Option(help="1 as if live, N times as fast, or max.")] = "1",
+    rate: Annotated[int, typer.Option(help="Sample rate of raw PCM on stdin, in Hz.")] = 16_000,
+    channels: Annotated[int, typer.Option(help="Channels of raw PCM on stdin.", min=1, max=64)] = 1,
+    model: options.Model = None,
+    csv: options.Csv = None,
+    jsonl: options.Jsonl = None,
+    overwrite: options.Overwrite = False,
+    append: options.Append = False,
+    window: options.Window = options.WINDOW_S,
+    hop: options.Hop = options.HOP_S,
+    smooth: options.Smooth = options.SMOOTH_S,
+    duration: options.Duration = None,
+    plain: options.Plain = False,
+) -> None:
+    """Replay a recording as a live stream, with the dashboard."""
+    from realtime_ser.cli.stream import Pace, open_sinks, open_view, stream
+    from realtime_ser.session import Session
+    from realtime_ser.sources import Source
+    from realtime_ser.sources.demo import demo_path
+    from realtime_ser.sources.file import FileSource
+    from realtime_ser.sources.pipe import PipeSource
+
+    pace_speed = parse_speed(speed)
+    mode = options.mode_of(overwrite, append)
+    settings = options.settings_of(window, hop, smooth)
+    audio: Source
+    if source == "-":
+        audio = PipeSource(sys.stdin.buffer, rate, channels)
+    else:
+        # At a pace, small blocks as a microphone gives them; at full speed, large ones.
+        block_s = 0.5 if pace_speed == float("inf") else 0.05
+        audio = FileSource(demo_path() if source == "demo" else source, block_s)
+    session = Session(model, settings, source=audio.name)
+    with ExitStack() as stack:
+        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name)
+        view = open_view(plain, jsonl == "-", csv)
+        code = stream(audio, session, sinks, view, Pace(pace_speed), duration)
+    raise typer.Exit(code)
+
+
+def parse_speed(text: str) -> float:
+    """'max' or a positive number; raises UsageError."""
+    if text == "max":
+        return float("inf")
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise UsageError(f"--speed {text}", "give a positive number or max")
+    return speed

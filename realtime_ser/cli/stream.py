@@ -1,0 +1,180 @@
+"""What `live` and `replay` share: a source through a session into sinks and a view, at a pace."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from realtime_ser.cli.options import Mode
+from realtime_ser.cli.signals import StopRequested, StopSignals
+from realtime_ser.dashboard import Dashboard, PlainLines
+from realtime_ser.errors import RealtimeSerError, SinkError
+from realtime_ser.events import Event, SessionClosed
+from realtime_ser.session import Session
+from realtime_ser.settings import RATE_HZ
+from realtime_ser.sinks.csv import CsvSink
+from realtime_ser.sinks.jsonl import JsonLinesSink
+from realtime_ser.sources import Block, Lost, Source
+
+
+class Sink(Protocol):
+    """Where events go."""
+
+    def write(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Pace:
+    """When a block of a recording may be heard: when it would have been spoken, at `speed` times life.
+
+    Also keeps the books: how far analysis lags behind, and what share of the audio's time it takes.
+    """
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._begun = time.perf_counter()
+        self._busy_s = 0.0
+
+    def wait_for(self, end_s: float) -> None:
+        """Sleep until `end_s` of audio may have arrived; not at all at infinite speed."""
+        delay = self._begun + end_s / self._speed - time.perf_counter()
+        if delay > 0:
+            time.sleep(delay)
+
+    def worked(self, seconds: float) -> None:
+        """So long did the last block's analysis take."""
+        self._busy_s += seconds
+
+    def lag_s(self, audio_s: float) -> float:
+        """How long ago the last sample heard should have been heard."""
+        if self._speed == float("inf"):
+            return 0.0
+        return max(0.0, time.perf_counter() - self._begun - audio_s / self._speed)
+
+    def real_time_factor(self, audio_s: float) -> float:
+        """Seconds of work per second of audio."""
+        return self._busy_s / audio_s if audio_s else 0.0
+
+
+def open_sinks(stack: ExitStack, session: Session, csv: Path | None, jsonl: str | None, mode: Mode, name: str) -> list[Sink]:
+    """The result files asked for, closed by the stack."""
+    sinks: list[Sink] = []
+    if csv is not None:
+        sinks.append(CsvSink(csv, session.labels, file=name, mode=mode))
+    if jsonl is not None:
+        sinks.append(JsonLinesSink(sys.stdout if jsonl == "-" else Path(jsonl), mode=mode))
+    for sink in sinks:
+        stack.callback(sink.close)
+    return sinks
+
+
+def open_view(plain: bool, stdout_taken: bool, csv: Path | None) -> Dashboard | PlainLines:
+    """The dashboard on a terminal, lines elsewhere; lines go to stderr if stdout carries results."""
+    if not plain and sys.stdout.isatty() and not stdout_taken:
+        return Dashboard(csv_path=None if csv is None else str(csv))
+    return PlainLines(sys.stderr if stdout_taken else sys.stdout)
+
+
+def stream(
+    source: Source,
+    session: Session,
+    sinks: Sequence[Sink],
+    view: Dashboard | PlainLines,
+    pace: Pace,
+    duration_s: float | None = None,
+) -> int:
+    """Run to the end of the source, to `duration_s`, or until asked to stop; returns the exit code."""
+
+    open_ones = list(sinks)
+
+    def deliver(events: Sequence[Event]) -> None:
+        failure: SinkError | None = None
+        for event in events:
+            for sink in tuple(open_ones):
+                try:
+                    sink.write(event)
+                except SinkError as error:
+                    # The other sinks still get everything, down to the totals.
+                    open_ones.remove(sink)
+                    failure = failure or error
+            view.write(event)
+        if failure:
+            raise failure
+
+    closed: SessionClosed | None = None
+    with StopSignals() as signals:
+        with ExitStack() as stack:
+            stack.enter_context(view)
+            reason = "end of input"
+            lost = 0
+            try:
+                blocks = iter(source)
+                while (item := _next(blocks, signals)) is not None:
+                    if isinstance(item, Lost):
+                        lost += item.samples
+                        deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
+                        continue
+                    if duration_s is not None:
+                        left = round((duration_s - session.clock_s) * source.rate_hz)
+                        if left <= 0:
+                            reason = "duration reached"
+                            break
+                        item = item[:left]
+                    with signals.waiting():
+                        pace.wait_for(session.clock_s + len(item) / source.rate_hz)
+                    begun = time.perf_counter()
+                    deliver(session.push(item, source.rate_hz))
+                    pace.worked(time.perf_counter() - begun)
+                    audio_s = session.clock_s
+                    view.progress(audio_s, pace.lag_s(audio_s), pace.real_time_factor(audio_s), lost / source.rate_hz)
+                    for key in view.pressed():
+                        if key == "m":
+                            deliver(session.mark("marker"))
+                        elif key == "q":
+                            raise StopRequested
+            except StopRequested:
+                reason = "interrupted" if signals.received else "stopped by the user"
+            except RealtimeSerError as error:
+                # What was heard is kept and closed properly; the error is told after it.
+                deliver(session.warn("stopped", error.what, error.remedy))
+                deliver(session.flush(reason="error"))
+                raise
+            problem = getattr(source, "problem", None)
+            if problem:
+                deliver(session.warn("source_problem", f"{source.name}: {problem}", "check the recording"))
+            last = session.flush(reason=reason)
+            deliver(last)
+            closed = last[-1] if isinstance(last[-1], SessionClosed) else None
+        if problem:
+            print(f"realtime-ser: {source.name}: {problem}", file=sys.stderr)
+        if closed is not None:
+            print(totals(closed), file=sys.stderr)
+    return signals.exit_code
+
+
+def _next(blocks: Iterator[Block], signals: StopSignals) -> Block | None:
+    with signals.waiting():
+        return next(blocks, None)
+
+
+def totals(closed: SessionClosed) -> str:
+    """One line about a whole session."""
+    line = f"{closed.audio_s:.1f} s of audio, {closed.speech_s:.1f} s of speech"
+    if closed.lost_s:
+        line += f", {closed.lost_s:.1f} s lost"
+    if closed.audio_s == 0:
+        return line + ": nothing to analyse"
+    if not closed.speech_s:
+        return line + ": nobody speaks in it"
+    if not closed.scored_s:
+        return line + ": too short to score"
+    heard = sorted(((share, label) for label, share in closed.shares.items() if share >= 0.005), reverse=True)
+    shares = [f"{label} {share:.0%}" for share, label in heard]
+    if closed.abstained_s:
+        shares.append(f"unsure {closed.abstained_s / closed.scored_s:.0%}")
+    return f"{line}: {', '.join(shares)}"

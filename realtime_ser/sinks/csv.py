@@ -1,0 +1,190 @@
+"""The timeline as CSV: one row per measurement, gap, warning and marker, in the order of time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from realtime_ser.errors import SinkError
+from realtime_ser.events import SCHEMA, Event, Gap, Marker, Measurement, SessionCreated, Warning
+from realtime_ser.sinks._file import LineFile, Mode, write_atomically
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def columns(labels: Sequence[str]) -> list[str]:
+    """The header for a model with these labels; the first three are audformat's segmented index."""
+    return [
+        *"file start end event trigger state utterance label label_raw confidence arousal valence".split(),
+        *(f"p_{label}" for label in labels),
+        *(f"s_{label}" for label in labels),
+        *"level_dbfs snr_db clipped latency_ms wall_time note".split(),
+    ]
+
+
+def _number(value: float | None, decimals: int) -> str:
+    """Fixed decimals; empty for what does not exist."""
+    if value is None or not math.isfinite(value):
+        return ""
+    text = f"{value:.{decimals}f}"
+    return text[1:] if text.startswith("-") and not float(text) else text  # no "-0.0"
+
+
+def _text(value: str | None) -> str:
+    """Free text without control characters, and with a leading apostrophe where a spreadsheet would see a formula."""
+    clean = _CONTROL.sub(" ", value or "")
+    return f"'{clean}" if clean[:1] in ("=", "+", "-", "@") else clean
+
+
+class CsvSink:
+    """Writes events as rows of a timeline, flushed one by one, and `PATH.json` with what they were made with.
+
+    Parameters
+    ----------
+    path
+        The CSV. Its folder must exist.
+    labels
+        The model's labels.
+    file
+        What goes into the `file` column.
+    mode
+        What to do if the file exists.
+    rows
+        Of the measurements, all or those of whole utterances only.
+
+    Raises
+    ------
+    SinkError
+        If the file exists, holds other columns, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        labels: Sequence[str],
+        *,
+        file: str,
+        mode: Mode = "new",
+        rows: Literal["all", "utterance"] = "all",
+    ) -> None:
+        self._labels = tuple(labels)
+        self._name = _text(file)
+        self._rows = rows
+        header = ",".join(columns(labels))
+        self._appends = mode == "append" and path.is_file() and path.stat().st_size > 0
+        if self._appends:
+            _check_header(path, header)
+        self._file = LineFile(path, mode)
+        if self._file.empty:
+            self._file.write(header)
+
+    def write(self, event: Event) -> None:
+        """Write the event's row, if it has one."""
+        match event:
+            case SessionCreated():
+                self._sidecar(event)
+            case Measurement(trigger=trigger):
+                if self._rows == "all" or trigger == "utterance":
+                    self._row(event, self._measurement(event))
+            case Gap():
+                self._row(event, {"note": f"{event.cause}: {event.lost_samples} samples lost"})
+            case Warning():
+                self._row(event, {"note": f"{event.code}: {event.message}; {event.remedy}"})
+            case Marker():
+                self._row(event, {"note": event.text})
+            case _:
+                pass
+
+    def join(self, path: Path) -> None:
+        """Append the rows of another timeline with the same columns, and take over its sidecar if this has none."""
+        with path.open(encoding="utf-8", newline="") as part:
+            next(part, None)
+            for line in part:
+                if line.endswith("\n"):
+                    self._file.write(line[:-1])
+        sidecar, own = _sidecar_path(path), _sidecar_path(self._file.path)
+        if sidecar.exists() and not self._appends:
+            fields = json.loads(sidecar.read_text(encoding="utf-8"))
+            sources = json.loads(own.read_text(encoding="utf-8"))["source"] if self._joined else []
+            fields["source"] = [*sources, fields["source"]]
+            write_atomically(own, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+            self._joined = True
+
+    _joined = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _sidecar(self, created: SessionCreated) -> None:
+        path = _sidecar_path(self._file.path)
+        if self._file.path.exists() and not self._file.path.is_file():
+            return  # a pipe or device has nothing beside it
+        fields = {k: v for k, v in created.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
+        fields["columns"] = columns(self._labels)
+        if self._appends and path.exists():
+            _check_sidecar(path, fields)
+            return
+        write_atomically(path, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+
+    def _measurement(self, event: Measurement) -> dict[str, Any]:
+        cells: dict[str, Any] = {
+            "trigger": event.trigger,
+            "state": event.state,
+            "utterance": event.utterance,
+            "label": event.label,
+            "label_raw": event.label_raw,
+            "confidence": _number(event.confidence, 4),
+            "arousal": _number(event.arousal, 4),
+            "valence": _number(event.valence, 4),
+            "level_dbfs": _number(event.level_dbfs, 1),
+            "snr_db": _number(event.snr_db, 1),
+            "clipped": event.clipped,
+            "latency_ms": _number(event.latency_ms, 2),
+            "wall_time": event.wall_time,
+        }
+        for prefix, scores in (("p", event.scores), ("s", event.scores_smooth)):
+            cells |= {f"{prefix}_{label}": _number(value, 4) for label, value in scores.items()}
+        return cells
+
+    def _row(self, event: Event, cells: dict[str, Any]) -> None:
+        cells |= {
+            "file": self._name,
+            "start": _number(event.start_s, 3),
+            "end": _number(event.end_s, 3),
+            "event": event.type,
+            "note": _text(cells.get("note")),
+        }
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(cells.get(name, "") for name in columns(self._labels))
+        self._file.write(line.getvalue())
+
+
+def _sidecar_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _check_header(path: Path, header: str) -> None:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            found = file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        found = ""
+    if found != header:
+        raise SinkError(f"{path}: is no timeline with these labels", "append to a timeline of the same model")
+
+
+def _check_sidecar(path: Path, fields: dict[str, Any]) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        same = found["schema"] == SCHEMA and found["model_sha256"] == fields["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise SinkError(f"{path}: tells of another model or schema", "append with the model that began the timeline")

@@ -1,0 +1,51 @@
+"""Raw PCM from a pipe as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BufferedIOBase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime_ser.errors import SourceError
+from realtime_ser.stages.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, to_float32
+
+_READ_BYTES = 1 << 16
+
+
+class PipeSource:
+    """Signed 16-bit little-endian samples, interleaved, as they arrive.
+
+    Iterate for blocks, float32 of shape (n, channels). What was wrong is told by `problem` afterwards.
+
+    Raises
+    ------
+    SourceError
+        For a rate that no audio has.
+    """
+
+    def __init__(self, stream: BufferedIOBase, rate_hz: int, channels: int = 1) -> None:
+        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+            raise SourceError(f"rate of {rate_hz} Hz", f"give --rate from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+        self.name = "-"
+        self.rate_hz = rate_hz
+        self.channels = channels
+        self.problem: str | None = None
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        frame_bytes = 2 * self.channels
+        rest = b""
+        arrived = False
+        while content := self._stream.read1(_READ_BYTES):
+            arrived = True
+            content = rest + content
+            whole = len(content) // frame_bytes * frame_bytes
+            rest = content[whole:]
+            if whole:
+                yield to_float32(np.frombuffer(content[:whole], "<i2").astype(np.int16).reshape(-1, self.channels))
+        if not arrived:
+            self.problem = "no audio arrived on stdin"
+        elif rest:
+            self.problem = f"ended within a sample: {len(rest)} bytes left over"

@@ -1,0 +1,56 @@
+"""Many measurements → one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from realtime_ser.events import Event, Measurement, SessionClosed, SpeechEnded
+from realtime_ser.settings import TraceSettings
+from realtime_ser.stages.trace import EmotionTrace, affect
+
+
+class FilePool:
+    """One measurement for a whole recording: the posteriors of its utterances, weighted by their duration."""
+
+    def __init__(self, labels: tuple[str, ...], settings: TraceSettings) -> None:
+        self._labels = labels
+        self._trace = EmotionTrace(labels, settings)
+        self._sum = np.zeros(len(labels))
+        self._weight_s = 0.0
+
+    def push(self, events: Iterable[Event]) -> Measurement | None:
+        """Give a session's events in order; get the recording's measurement with its last one."""
+        for event in events:
+            if isinstance(event, SpeechEnded) and event.measurement:
+                self._sum += event.duration_s * np.array([event.measurement.scores[label] for label in self._labels])
+                self._weight_s += event.duration_s
+            elif isinstance(event, SessionClosed):
+                return self._measurement(event)
+        return None
+
+    def _measurement(self, closed: SessionClosed) -> Measurement:
+        common = {
+            "session_id": closed.session_id,
+            "seq": closed.seq + 1,
+            "start_s": 0.0,
+            "end_s": closed.end_s,
+            "trigger": "file",
+        }
+        if not self._weight_s:
+            return Measurement(**common, state="no_speech", scores={}, scores_smooth={})
+        pooled = (self._sum / self._weight_s).astype(np.float32)
+        point = self._trace.judge(pooled)
+        arousal, valence = affect(self._labels, pooled)
+        return Measurement(
+            **common,
+            state=point.state,
+            label=point.label,
+            label_raw=self._labels[int(pooled.argmax())],
+            confidence=point.confidence,
+            scores=dict(zip(self._labels, pooled.tolist(), strict=True)),
+            scores_smooth={},
+            arousal=arousal,
+            valence=valence,
+        )

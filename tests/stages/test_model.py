@@ -1,0 +1,163 @@
+"""What does not fit the contract is refused by name; what fits gives probabilities."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from realtime_ser.errors import ModelError
+from realtime_ser.stages.features import mel_filterbank
+from realtime_ser.stages.model import CONTRACT_KEY, Model, find_model, load_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the shipped model, to be damaged."""
+    return Path(shutil.copytree(find_model(), tmp_path / "model"))
+
+
+def change_contract(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    model = onnx.load(file)
+    (prop,) = (p for p in model.metadata_props if p.key == CONTRACT_KEY)
+    contract = json.loads(prop.value)
+    change(contract)
+    prop.value = json.dumps(contract)
+    onnx.save(model, file)
+
+
+def test_shipped_model_is_small_and_carries_librosas_filterbank(model: Model) -> None:
+    size = sum(p.stat().st_size for p in find_model().glob("*.onnx"))
+    assert size <= 8_000_000
+    weights = sum(
+        int(np.prod(t.dims)) for p in find_model().glob("*.onnx") for t in onnx.load(p).graph.initializer
+    )
+    assert weights <= 2_000_000
+    f = model.contract.features
+    expected = mel_filterbank(16_000, f.frame_samples, f.n_mels, f.fmin_hz, f.fmax_hz)
+    np.testing.assert_allclose(model.contract.filterbank, expected, atol=1e-7)
+
+
+def test_embeddings_do_not_depend_on_how_chunks_arrive(model: Model) -> None:
+    frames = np.random.default_rng(0).uniform(-80, 10, (200, 64)).astype(np.float32)
+    at_once = model.encoder().push(frames)
+    one_by_one = model.encoder()
+    np.testing.assert_array_equal(
+        np.concatenate([one_by_one.push(chunk) for chunk in np.split(frames, 8)]), at_once
+    )
+
+
+def test_a_gain_leaves_embeddings_alone(model: Model) -> None:
+    frames = np.random.default_rng(0).uniform(-60, 0, (100, 64)).astype(np.float32)
+    np.testing.assert_allclose(model.encoder().push(frames + 12), model.encoder().push(frames), atol=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1, 3, 10])
+def test_head_takes_windows_of_any_length_and_batches(model: Model, seconds: float) -> None:
+    windows = np.random.default_rng(0).standard_normal((3, round(seconds * 20), model.contract.dim), np.float32)
+    posteriors = model.head().push(windows)
+    assert posteriors.shape == (3, len(model.contract.labels))
+    np.testing.assert_allclose(posteriors.sum(axis=1), 1, atol=1e-5)
+
+
+def test_truncated_file_is_refused(folder: Path) -> None:
+    file = folder / "encoder.onnx"
+    file.write_bytes(file.read_bytes()[:100_000])
+    with pytest.raises(ModelError, match=r"encoder\.onnx: is not a usable ONNX model"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 1000])
+def test_what_is_no_onnx_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "head.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"head\.onnx"):
+        load_model(folder)
+
+
+def test_missing_file_and_unknown_name_are_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "head.onnx").unlink()
+    with pytest.raises(ModelError, match=r"head\.onnx: no such file"):
+        load_model(folder)
+    with pytest.raises(ModelError, match="no such model"):
+        load_model("ser-nonsense")
+    (tmp_path / "file.onnx").write_bytes(b"x")
+    with pytest.raises(ModelError, match="is a file"):
+        load_model(tmp_path / "file.onnx")
+
+
+def test_missing_metadata_is_refused(folder: Path) -> None:
+    model = onnx.load(folder / "encoder.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, folder / "encoder.onnx")
+    with pytest.raises(ModelError, match="no realtime_ser metadata"):
+        load_model(folder)
+
+
+def test_newer_contract_is_refused(folder: Path) -> None:
+    change_contract(folder / "encoder.onnx", lambda c: c.update(contract=2))
+    with pytest.raises(ModelError, match="contract 2"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": ["one"]},
+        {"labels": ["a", "a"]},
+        {"labels": ["\x1b[31mred", "b"]},
+        {"labels": ["=cmd()", "b"]},
+        {"labels": None},
+        {"rate_hz": 8000},
+        {"kind": "head"},
+        {"features": {"n_mels": 40}},
+        {"features": {"unheard": 1}},
+        {"filterbank": "AAAA"},
+        {"chunk_frames": 24},
+        {"chunk_frames": -25},
+        {"dim": "many"},
+        {"window_s": [0.5]},
+        {"state_size": 5},
+        {"dim": 5},
+    ],
+)
+def test_contract_that_makes_no_sense_is_refused(folder: Path, change: dict[str, Any]) -> None:
+    change_contract(folder / "encoder.onnx", lambda c: c.update(change))
+    with pytest.raises(ModelError, match="encoder"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("field", ["contract", "kind", "labels", "features", "filterbank", "dim", "window_s", "id"])
+def test_contract_with_a_missing_field_is_refused(folder: Path, field: str) -> None:
+    change_contract(folder / "encoder.onnx", lambda c: c.pop(field))
+    with pytest.raises(ModelError, match=field):
+        load_model(folder)
+
+
+def test_wrong_input_shape_is_refused(folder: Path) -> None:
+    model = onnx.load(folder / "head.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 99
+    onnx.save(model, folder / "head.onnx")
+    with pytest.raises(ModelError, match=r"head\.onnx"):
+        load_model(folder)
+
+
+def test_halves_of_different_models_are_refused(folder: Path) -> None:
+    change_contract(folder / "head.onnx", lambda c: c.update(id="another"))
+    with pytest.raises(ModelError, match="not of one model"):
+        load_model(folder)
+
+
+def test_head_that_gives_no_probabilities_is_refused(folder: Path) -> None:
+    model = onnx.load(folder / "head.onnx")
+    softmax = next(n for n in model.graph.node if n.op_type == "Softmax")
+    softmax.op_type = "Identity"
+    del softmax.attribute[:]
+    onnx.save(model, folder / "head.onnx")
+    with pytest.raises(ModelError, match="no probabilities"):
+        load_model(folder)
