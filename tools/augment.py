@@ -20,7 +20,7 @@ class AugmentSettings:
     equaliser_ripple_db: float = 3.0
     band_limit: float = 0.15
     reverb: float = 0.25
-    noise: float = 0.6
+    noise: float = 0.5
     snr_db: tuple[float, float] = (0.0, 30.0)
     mask_bands: int = 10
     mask_frames: int = 20

@@ -29,7 +29,7 @@ HELD_OUT_KEYWORD = "view glass"
 NOISE_CORPUS = "ESC-10"
 CROP_CHUNKS = (3, 12)
 """Training crops: 0.75 to 3 s."""
-VOTE_WEIGHT = 0.25
+VOTE_WEIGHT = 0.1
 """Share of the raters' votes in a CREMA-D target; the rest is the intended emotion."""
 MIXUP = 0.3
 """Probability that a batch is mixed up, and the Beta distribution's parameter."""

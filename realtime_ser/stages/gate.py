@@ -15,11 +15,14 @@ from realtime_ser.settings import RATE_HZ, GateSettings
 FRAME_SAMPLES = RATE_HZ // 50
 """20 ms: the longest frame but one that webrtcvad takes."""
 
-_FLOOR_START_DBFS = -60.0
-_FLOOR_LOWEST_DBFS = -75.0
-"""Digital silence must not drag the floor down: the noise after it would pass for speech."""
+_FLOOR_START_DBFS = -45.0
+"""The floor begins at the first frame's level, but no higher than this: a recording may begin within a word."""
+_FLOOR_LOWEST_DBFS = -90.0
 _FLOOR_FALL = 0.1
 """Share of the way to a quieter frame that the floor falls at once: about 0.2 s to settle."""
+_VAD_FLOOR_DBFS = -50.0
+"""webrtcvad hears the input with its noise floor brought here: it is deaf to quiet voices and trusts loud noise."""
+_VAD_GAIN_DB = (-20.0, 30.0)
 FULL_SCALE = 0.999
 """From here on a sample counts as clipped."""
 SILENCE_DBFS = -120.0
@@ -94,7 +97,6 @@ class SpeechGate:
         s = self._settings
         self._onset_frames = s.onset_ms // 20
         self._hangover_frames = s.hangover_ms // 20
-        self._rise_db = s.floor_rise_db_per_s * FRAME_SAMPLES / RATE_HZ
         self._recent: deque[bool] = deque(maxlen=s.onset_window_ms // 20)
         self._preroll: deque[NDArray[np.float32]] = deque(maxlen=(s.preroll_ms + s.onset_window_ms) // 20)
         self.reset()
@@ -106,11 +108,10 @@ class SpeechGate:
         frames = pending[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)
         self._pending = pending[n_frames * FRAME_SAMPLES :].copy()
         levels = level_dbfs(frames)
-        pcm = np.clip(np.rint(frames * 32768), -32768, 32767).astype(np.int16)
         outputs: list[GateOutput] = []
         clipped = np.count_nonzero(np.abs(frames) >= FULL_SCALE, axis=1)
-        for frame, level, n_clipped, frame_pcm in zip(frames, levels.tolist(), clipped.tolist(), pcm, strict=True):
-            outputs += self._step(frame, level, n_clipped, frame_pcm.tobytes())
+        for frame, level, n_clipped in zip(frames, levels.tolist(), clipped.tolist(), strict=True):
+            outputs += self._step(frame, level, n_clipped)
         return outputs
 
     def flush(self) -> list[GateOutput]:
@@ -126,15 +127,15 @@ class SpeechGate:
         self._at = at
         self._open = False
         self._speech_end = at
-        self._floor_dbfs = _FLOOR_START_DBFS
+        self._floor_dbfs: float | None = None
         self._pending = np.empty(0, np.float32)
         self._recent.clear()
         self._preroll.clear()
 
-    def _step(self, frame: NDArray[np.float32], level: float, clipped: int, pcm: bytes) -> list[GateOutput]:
+    def _step(self, frame: NDArray[np.float32], level: float, clipped: int) -> list[GateOutput]:
         self._at += FRAME_SAMPLES
-        speech = self._is_speech(level, pcm)
-        heard = FrameLevel(level, self._floor_dbfs, clipped)
+        speech = self._is_speech(frame, level)
+        heard = FrameLevel(level, SILENCE_DBFS if self._floor_dbfs is None else self._floor_dbfs, clipped)
         if self._open:
             return self._inside(frame, speech, heard)
         self._recent.append(speech)
@@ -143,14 +144,21 @@ class SpeechGate:
             return [Silence(self._at, heard)]
         return [self._begin(heard)]
 
-    def _is_speech(self, level: float, pcm: bytes) -> bool:
+    def _is_speech(self, frame: NDArray[np.float32], level: float) -> bool:
         s = self._settings
+        if level <= SILENCE_DBFS:
+            return False  # exact zeros tell nothing of the room
+        if self._floor_dbfs is None:
+            self._floor_dbfs = max(min(level, _FLOOR_START_DBFS), _FLOOR_LOWEST_DBFS)
+        gain_db = min(max(_VAD_FLOOR_DBFS - self._floor_dbfs, _VAD_GAIN_DB[0]), _VAD_GAIN_DB[1])
+        pcm = np.clip(frame * (32768 * 10 ** (gain_db / 20)), -32768, 32767).astype(np.int16)
+        voiced: bool = self._vad.is_speech(pcm.tobytes(), RATE_HZ)
         if level < self._floor_dbfs:
             self._floor_dbfs += _FLOOR_FALL * (max(level, _FLOOR_LOWEST_DBFS) - self._floor_dbfs)
         else:
-            self._floor_dbfs = min(level, self._floor_dbfs + self._rise_db)
+            rise_db_per_s = s.floor_rise_voiced_db_per_s if voiced else s.floor_rise_db_per_s
+            self._floor_dbfs = min(level, self._floor_dbfs + rise_db_per_s * FRAME_SAMPLES / RATE_HZ)
         margin = s.snr_stay_db if self._open else s.snr_enter_db
-        voiced = self._vad.is_speech(pcm, RATE_HZ)  # always asked: it keeps statistics of its own
         return voiced and level >= max(self._floor_dbfs + margin, s.min_level_dbfs)
 
     def _begin(self, heard: FrameLevel) -> SpeechOpened:
