@@ -1,0 +1,75 @@
+"""The screen: what rich draws of a session, and its plain form for no terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+
+from realtime_ser.dashboard.keys import Keys
+from realtime_ser.dashboard.plain import PlainLines
+from realtime_ser.dashboard.render import render
+from realtime_ser.dashboard.state import DashboardState, Snapshot
+from realtime_ser.events import Event
+
+__all__ = ["Dashboard", "DashboardState", "PlainLines", "Screen", "Snapshot", "render"]
+
+REDRAWS_HZ = 12
+
+
+class Screen:
+    """A snapshot that rich can draw, at the size it is given."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield render(self._snapshot, options.max_width, options.height or console.height)
+
+
+class Dashboard:
+    """Draws in a thread of rich's own, from snapshots: analysis only ever takes a lock for a moment.
+
+    The terminal is as it was once the context is left, whatever happens.
+    """
+
+    def __init__(self, csv_path: str | None = None, console: Console | None = None) -> None:
+        self._state = DashboardState(csv_path)
+        self._keys = Keys()
+        self._live = Live(
+            get_renderable=lambda: Screen(self._state.snapshot()),
+            console=console,
+            refresh_per_second=REDRAWS_HZ,
+            screen=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Dashboard:
+        self._keys.__enter__()
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._live.__exit__(kind, error, trace)
+        finally:
+            self._keys.__exit__(kind, error, trace)
+
+    def write(self, event: Event) -> None:
+        """Show what the event tells."""
+        self._state.update(event)
+
+    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float) -> None:
+        """Show how far analysis is, and what it costs."""
+        self._state.progress(audio_s, lag_s, real_time_factor, lost_s)
+
+    def pressed(self) -> list[str]:
+        """Keys typed since last asked."""
+        return self._keys.pressed()
+
+    def close(self) -> None:
+        """Nothing to close: the context restores the terminal."""

@@ -1,0 +1,70 @@
+"""The dashboard for no terminal: a line for each change."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TextIO
+
+from realtime_ser.dashboard.render import clean
+from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, SpeechEnded, SpeechStarted, Warning
+
+
+class PlainLines:
+    """Writes a line when speech begins or ends, the label changes, and for gaps, warnings and markers."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown: str | None = None
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, event: Event) -> None:
+        """Write the event's line, if something changed."""
+        match event:
+            case SessionCreated():
+                self._line(0.0, f"{clean(event.source)}, model {clean(event.model_id)} ({clean(event.model_licence)})")
+            case SpeechStarted():
+                self._line(event.start_s, "speech")
+            case SpeechEnded():
+                self._line(event.end_s, f"silence    after {event.duration_s:.1f} s of speech")
+                self._shown = None
+            case Measurement() if event.scores_smooth:
+                self._change(event)
+            case Gap():
+                self._line(event.start_s, f"gap of {event.end_s - event.start_s:.2f} s: {clean(event.cause)}")
+            case Warning():
+                self._line(event.start_s, f"warning: {clean(event.message)}: {clean(event.remedy)}")
+            case Marker():
+                self._line(event.start_s, f"marker: {clean(event.text)}")
+            case _:
+                pass
+
+    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float) -> None:
+        """Costs are not a change worth a line."""
+
+    def pressed(self) -> list[str]:
+        """Nobody types here."""
+        return []
+
+    def close(self) -> None:
+        """The stream is its owner's to close."""
+
+    def _change(self, event: Measurement) -> None:
+        label = clean(event.label) if event.label else "unsure"
+        if label == self._shown:
+            return
+        self._shown = label
+        line = f"{label:<10} {event.confidence or 0:.2f}"
+        if event.arousal is not None and event.valence is not None:
+            line += f"  (arousal {event.arousal:+.2f} valence {event.valence:+.2f})"
+        self._line(event.end_s, line)
+
+    def _line(self, at_s: float, text: str) -> None:
+        self._stream.write(f"{at_s:9.2f} s  {text}\n")
+        self._stream.flush()

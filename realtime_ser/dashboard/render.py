@@ -1,0 +1,191 @@
+"""A snapshot as a picture of `width` by `height` characters: a pure function."""
+
+from __future__ import annotations
+
+import re
+
+from rich.console import Group
+from rich.text import Text
+
+from realtime_ser.dashboard.state import SHOWN_S, Point, Snapshot
+
+COLOURS = {
+    "neutral": "white",
+    "happy": "bright_yellow",
+    "sad": "dodger_blue1",
+    "angry": "bright_red",
+    "fearful": "medium_purple1",
+    "disgusted": "green3",
+    "surprised": "dark_orange",
+}
+_OTHER_COLOURS = ("cyan", "magenta", "bright_green", "bright_blue", "orange3", "pink1")
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TALLEST_TRACE = 4
+_LEVEL_RANGE_DB = (-70.0, 0.0)
+
+
+def clean(text: str) -> str:
+    """Without anything that would move the terminal's cursor."""
+    return _CONTROL.sub("�", text)
+
+
+def colour_of(label: str, labels: tuple[str, ...]) -> str:
+    """The emotion's own colour, or one from the palette by its place among the labels."""
+    unknown = [other for other in labels if other not in COLOURS]
+    return COLOURS.get(label) or _OTHER_COLOURS[unknown.index(label) % len(_OTHER_COLOURS)]
+
+
+def render(now: Snapshot, width: int, height: int) -> Group:
+    """Exactly `height` lines of at most `width` characters."""
+    lines = [_header(now, width), Text("─" * width, style="bright_black"), *_current(now, width), _level(now, width)]
+    below = _status(now, width)
+    free = height - len(lines) - len(below) - 1
+    rows = max(1, min(_TALLEST_TRACE, free // max(1, len(now.labels))))
+    for label in now.labels[: max(0, free // rows)]:
+        lines += _trace(now, label, width, rows)
+    lines.append(_axis(now, width))
+    lines += [Text()] * max(0, height - len(lines) - len(below))
+    lines = (lines + below)[:height]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+        line.no_wrap = True
+    return Group(*lines)
+
+
+def _spread(left: Text, right: Text, width: int) -> Text:
+    """Left and right ends of one line; the left gives way."""
+    left.truncate(max(0, width - right.cell_len - 1), overflow="ellipsis", pad=True)
+    return left + Text(" ") + right
+
+
+def _header(now: Snapshot, width: int) -> Text:
+    seconds = int(now.elapsed_s)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    left = Text.assemble(("realtime-ser ", "bold"), (clean(now.source), "cyan"))
+    return _spread(left, Text.assemble((clean(now.model_id) + "  ", "bright_black"), (clock, "bold")), width)
+
+
+def _current(now: Snapshot, width: int) -> list[Text]:
+    if now.state == "no_speech" and not now.speaking:
+        mood = Text("  ○ no speech", style="bright_black")
+    elif now.state == "no_speech" or now.scores is None:
+        mood = Text("  ● speech    listening …", style="bold")
+    elif now.label is None:
+        mood = Text.assemble(("  ● speech    ", "bold"), ("unsure", "italic"), (f"  {now.confidence or 0:.0%}", "dim"))
+    else:
+        colour = colour_of(now.label, now.labels)
+        name = Text(f" {clean(now.label).upper()} ", style=f"bold black on {colour}")
+        mood = Text.assemble(("  ● speech    ", "bold"), name, (f"  {now.confidence or 0:.0%}", "bold"))
+    dim = now.state == "no_speech"
+    arousal = _centred("arousal", now.arousal, dim)
+    valence = _centred("valence", now.valence, dim)
+    return [_spread(mood, arousal, width), _spread(Text(), valence, width)]
+
+
+def _centred(name: str, value: float | None, dim: bool) -> Text:
+    """A bar to either side of zero over [-1, 1]."""
+    half = 8
+    if value is None:
+        return Text.assemble((f"{name} ", "bright_black"), ("─" * half + "┼" + "─" * half, "bright_black"), "      ")
+    n = round(abs(value) * half)
+    left, right = (n, 0) if value < 0 else (0, n)
+    style = "bright_black" if dim else "bold"
+    return Text.assemble(
+        (f"{name} ", "bright_black"),
+        ("─" * (half - left), "bright_black"),
+        ("━" * left, style),
+        ("┼", "bright_black"),
+        ("━" * right, style),
+        ("─" * (half - right), "bright_black"),
+        (f" {value:+.2f}", style),
+    )
+
+
+def _level(now: Snapshot, width: int) -> Text:
+    low, high = _LEVEL_RANGE_DB
+    room = max(4, min(40, width - 36))
+    level = low if now.level_dbfs is None else now.level_dbfs
+    filled = round((min(max(level, low), high) - low) / (high - low) * room)
+    colour = "bright_red" if level > -3 else "yellow" if level > -10 else "green"
+    value = "  silent" if now.level_dbfs is None else f"{now.level_dbfs:4.0f} dBFS"
+    line = Text.assemble(
+        ("  level     ", "bright_black"), ("█" * filled, colour), ("░" * (room - filled), "bright_black"), f" {value}"
+    )
+    if now.snr_db is not None:
+        line.append(f"  SNR {now.snr_db:.0f} dB", "bright_black")
+    return line
+
+
+def _columns(now: Snapshot, room: int) -> list[Point | None]:
+    """For each column of the last minute the point in force there; the latest on the right."""
+    end_s = max(now.elapsed_s, SHOWN_S)
+    points, k = now.points, 0
+    columns: list[Point | None] = []
+    for column in range(room):
+        at_s = end_s - SHOWN_S + SHOWN_S * (column + 1) / room
+        while k < len(points) and points[k].at_s <= at_s:
+            k += 1
+        columns.append(points[k - 1] if k and at_s <= now.elapsed_s + SHOWN_S / room else None)
+    return columns
+
+
+def _trace(now: Snapshot, label: str, width: int, rows: int) -> list[Text]:
+    room = _trace_room(width)
+    colour = colour_of(label, now.labels)
+    value = None if now.scores is None else now.scores.get(label)
+    leading = label == now.label and now.state == "speech"
+    upper = [Text() for _ in range(rows)]
+    for point in _columns(now, room):
+        score = point.scores.get(label) if point else None
+        style = f"dim {colour}" if point and point.state == "abstain" else colour
+        eighths = 0 if score is None else max(1, round(score * 8 * rows))
+        for row, line in enumerate(upper):
+            part = min(8, max(0, eighths - 8 * (rows - 1 - row)))
+            empty = "·" if row == rows - 1 and score is None else " "
+            line.append(_BLOCKS[part] if part else empty, style if part else "grey23")
+    name = Text(f"  {clean(label)[:10]:<10}", style=f"bold {colour}" if leading else colour)
+    shown = "" if value is None or now.state == "no_speech" else f"{value:4.0%}"
+    last = name + upper[-1] + Text(f" {shown:>4}", style="bold" if leading else "")
+    return [Text(" " * 12) + line for line in upper[:-1]] + [last]
+
+
+def _trace_room(width: int) -> int:
+    return max(1, width - 18)
+
+
+def _axis(now: Snapshot, width: int) -> Text:
+    room = _trace_room(width)
+    axis = list("┈" * room)
+    start_s = max(now.elapsed_s, SHOWN_S) - SHOWN_S
+    for back_s in (45, 30, 15):
+        text = f"-{back_s}s"
+        at = round((1 - back_s / SHOWN_S) * room)
+        axis[at : at + len(text)] = text
+    for marker_s in now.markers_s:
+        at = int((marker_s - start_s) / SHOWN_S * room)
+        if 0 <= at < room:
+            axis[at] = "▲"
+    return Text(" " * 12 + "".join(axis)[:room] + " now", style="bright_black")
+
+
+def _status(now: Snapshot, width: int) -> list[Text]:
+    lost = (f"{now.lost_s:.1f} s", "bold bright_red") if now.lost_s else ("0 s", "")
+    behind = "bold bright_red" if now.lag_s > 1 else ""
+    costs = Text.assemble(
+        ("  real-time factor ", "bright_black"),
+        f"{now.real_time_factor:.3f}",
+        ("   lag ", "bright_black"),
+        (f"{now.lag_s:.2f} s", behind),
+        ("   dropped ", "bright_black"),
+        lost,
+        ("   utterances ", "bright_black"),
+        str(now.utterances),
+    )
+    note = Text()
+    if now.warning:
+        note = Text(f"  ! {clean(now.warning)}", style="bright_yellow")
+    elif now.csv_path:
+        note = Text(f"  timeline → {clean(now.csv_path)}", style="bright_black")
+    keys = Text.assemble(("  q", "bold"), " quit  ", ("m", "bold"), " mark")
+    return [costs, note, _spread(keys, Text("No audio is stored or sent.", style="bright_black"), width)]
