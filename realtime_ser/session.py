@@ -203,19 +203,19 @@ class Session:
         self._emit(events.Marker, self._clock(), self._clock(), text=text)
         return self._take()
 
-    def warn(self, code: str, message: str, remedy: str) -> list[events.Event]:
-        """Record what the source knows and the samples cannot tell."""
-        self._created()
-        self._emit(events.Warning, self._clock(), self._clock(), code=code, message=message, remedy=remedy)
-        return self._take()
+    def flush(self, reason: str = "end of input", problem: str | None = None) -> list[events.Event]:
+        """End of input: the last events and the totals. Nothing can be pushed after it; flushing again gives [].
 
-    def flush(self, reason: str = "end of input") -> list[events.Event]:
-        """End of input: the last events and the totals. Nothing can be pushed after it; flushing again gives []."""
+        `problem` is what the source knows and the samples cannot tell: why there is no more of them.
+        """
         if self._closed:
             return []
         self._created()
         self._end_of_stretch(time.perf_counter())
         end = self._clock()
+        if problem:
+            remedy = "what came before it is analysed"
+            self._emit(events.Warning, end, end, code="source_problem", message=problem, remedy=remedy)
         scored = self._totals["scored"]
         self._emit(
             events.SessionClosed,

@@ -254,9 +254,7 @@ def _analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
                 reason = "interrupted"
                 break
             deliver(session.push(block, source.rate_hz))
-        if source.problem:
-            deliver(session.warn("source_problem", source.problem, "check the recording"))
-        last = session.flush(reason)
+        last = session.flush(reason, source.problem)
         deliver(last)
         closed = last[-1]
         assert isinstance(closed, SessionClosed)

@@ -141,13 +141,10 @@ def stream(
                 reason = "interrupted" if signals.received else "stopped by the user"
             except RealtimeSerError as error:
                 # What was heard is kept and closed properly; the error is told after it.
-                deliver(session.warn("stopped", error.what, error.remedy))
-                deliver(session.flush(reason="error"))
+                deliver(session.flush("error", error.what))
                 raise
             problem = getattr(source, "problem", None)
-            if problem:
-                deliver(session.warn("source_problem", f"{source.name}: {problem}", "check the recording"))
-            last = session.flush(reason=reason)
+            last = session.flush(reason, problem)
             deliver(last)
             closed = last[-1] if isinstance(last[-1], SessionClosed) else None
         if problem:

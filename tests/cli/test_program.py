@@ -1,0 +1,433 @@
+"""The real program, as a person runs it: good input, bad input, interruption. No traceback, ever."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from realtime_ser.sources.demo import demo_path
+
+Demo = tuple[NDArray[np.int16], int]
+
+
+def program(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+    """Run it to the end; fail on any traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "realtime_ser", *map(str, arguments)],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        timeout=120,
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in out + err, err
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def timeless(path: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k not in {"wall_time", "latency_ms"}} for row in rows(path)]
+
+
+@pytest.fixture
+def speech_wav(tmp_path: Path, demo: Demo) -> Path:
+    """Five seconds of the demo."""
+    samples, rate_hz = demo
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, samples[rate_hz : 6 * rate_hz], rate_hz)
+    return path
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    """It failed with this code and said so in one line that has these parts."""
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("realtime-ser:")]
+    assert len(lines) == 1, done.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_replay_writes_timeline_sidecar_and_totals(tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    done = program("replay", "demo", "--speed", "max", "--csv", out)
+    assert done.returncode == 0
+    assert "s of speech" in done.stderr
+    found = rows(out)
+    assert {"speech", "no_speech"} <= {row["state"] for row in found}
+    assert {row["trigger"] for row in found} == {"hop", "utterance"}
+    for row in found:
+        scores = [row[k] for k in row if k.startswith("p_")]
+        if row["state"] == "no_speech":
+            assert set(scores) == {""}
+        else:
+            assert sum(map(float, scores)) == pytest.approx(1, abs=1e-3)
+    ends = [float(row["end"]) for row in found]
+    assert ends == sorted(ends)
+    sidecar = json.loads((tmp_path / "t.csv.json").read_text(encoding="utf-8"))
+    assert sidecar["columns"] == list(found[0])
+    assert sidecar["schema"] == 1
+    assert sidecar["model_licence"]
+
+
+def test_speed_does_not_change_the_timeline(tmp_path: Path, speech_wav: Path) -> None:
+    paced, unpaced = tmp_path / "paced.csv", tmp_path / "max.csv"
+    program("replay", speech_wav, "--speed", "1", "--csv", paced)
+    program("replay", speech_wav, "--speed", "max", "--csv", unpaced)
+    assert rows(paced)
+    assert timeless(paced) == timeless(unpaced)
+
+
+def test_pace_is_that_of_life(speech_wav: Path) -> None:
+    begun = time.monotonic()
+    program("replay", speech_wav, "--speed", "2")
+    assert time.monotonic() - begun >= 2.4
+
+
+def test_pipe_gives_what_the_file_gives(tmp_path: Path, speech_wav: Path) -> None:
+    samples, rate_hz = soundfile.read(speech_wav, dtype="int16")
+    by_file, by_pipe = tmp_path / "file.csv", tmp_path / "pipe.csv"
+    program("replay", speech_wav, "--speed", "max", "--csv", by_file)
+    done = program("replay", "-", "--rate", rate_hz, "--speed", "max", "--csv", by_pipe, stdin=samples.tobytes())
+    assert done.returncode == 0
+
+    def nameless(path: Path) -> list[dict[str, str]]:
+        return [row | {"file": ""} for row in timeless(path)]
+
+    assert nameless(by_file) == nameless(by_pipe)
+
+
+def test_jsonl_on_stdout_is_json_alone(speech_wav: Path) -> None:
+    done = program("replay", speech_wav, "--speed", "max", "--jsonl", "-")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["type"] == "session.created"
+    assert events[0]["schema"] == 1
+    assert events[-1]["type"] == "session.closed"
+    assert [e["seq"] for e in events] == list(range(len(events)))
+
+
+def test_duration_stops_there(speech_wav: Path) -> None:
+    done = program("replay", speech_wav, "--speed", "max", "--duration", "2", "--jsonl", "-")
+    assert json.loads(done.stdout.splitlines()[-1])["audio_s"] == 2
+
+
+# Bad input
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    one_line(program("replay", tmp_path / "none.wav"), 1, "none.wav", "no such file")
+
+
+def test_folder_where_a_file_is_expected(tmp_path: Path) -> None:
+    one_line(program("replay", tmp_path), 1, str(tmp_path), "is a folder")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, I am text\n" * 50, b"RIFF\x00\x00"])
+def test_what_is_no_audio(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    one_line(program("replay", path), 1, "x.wav")
+
+
+@pytest.mark.parametrize("command", [("replay", "--speed", "max"), ("analyze",)])
+def test_cut_off_wav_is_analysed_as_far_as_it_goes(tmp_path: Path, speech_wav: Path, command: tuple[str, ...]) -> None:
+    content = speech_wav.read_bytes()
+    cut, out = tmp_path / "cut.wav", tmp_path / "t.csv"
+    cut.write_bytes(content[: len(content) * 3 // 5])
+    done = program(command[0], cut, *command[1:], "--csv", out)
+    one_line(done, 0, "cut.wav", "cut off")
+    found = rows(out)
+    assert any(row["state"] == "speech" for row in found)
+    assert "source_problem" in found[-1]["note"]
+    assert float(found[-1]["end"]) == pytest.approx(3, abs=0.05)
+
+
+def test_header_that_lies_about_its_length(tmp_path: Path, speech_wav: Path) -> None:
+    content = bytearray(speech_wav.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = (2**31).to_bytes(4, "little")
+    lying = tmp_path / "lie.wav"
+    lying.write_bytes(content)
+    one_line(program("replay", lying, "--speed", "max"), 0, "lie.wav", "header lies")
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+def test_every_width_finds_the_same_speech(tmp_path: Path, demo: Demo, subtype: str) -> None:
+    samples, rate_hz = demo
+    path, out = tmp_path / "w.wav", tmp_path / "t.csv"
+    soundfile.write(path, samples[rate_hz : 4 * rate_hz] / 32768, rate_hz, subtype)
+    assert program("replay", path, "--speed", "max", "--csv", out).returncode == 0
+    assert any(row["state"] in ("speech", "abstain") for row in rows(out))
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(8_000, 1), (11_025, 2), (96_000, 6), (192_000, 8)])
+def test_every_rate_and_channel_count(tmp_path: Path, demo: Demo, rate_hz: int, channels: int) -> None:
+    import soxr
+
+    samples, own_hz = demo
+    mono = soxr.resample(samples[own_hz : 4 * own_hz] / 32768, own_hz, rate_hz)
+    path, out = tmp_path / "r.wav", tmp_path / "t.csv"
+    soundfile.write(path, np.repeat(mono[:, None], channels, axis=1), rate_hz)
+    assert program("replay", path, "--speed", "max", "--csv", out).returncode == 0
+    assert any(row["state"] in ("speech", "abstain") for row in rows(out))
+
+
+def test_nan_and_infinity_are_silence_counted_and_told(tmp_path: Path, demo: Demo) -> None:
+    samples, rate_hz = demo
+    bad = samples[: 3 * rate_hz].astype(np.float32) / 32768
+    bad[1000:1010] = np.nan
+    bad[50_000] = np.inf
+    path, out = tmp_path / "n.wav", tmp_path / "t.csv"
+    soundfile.write(path, bad, rate_hz, "FLOAT")
+    assert program("replay", path, "--speed", "max", "--csv", out).returncode == 0
+    notes = [row["note"] for row in rows(out) if row["event"] == "warning"]
+    assert len(notes) == 2
+    assert "10 samples were NaN or infinite" in notes[0]
+    assert not {"nan", "inf", "-inf"} & {cell.lower() for row in rows(out) for cell in row.values()}
+
+
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_no_audio_and_no_speech_are_valid_timelines(tmp_path: Path, seconds: int) -> None:
+    path, out = tmp_path / "z.wav", tmp_path / "t.csv"
+    soundfile.write(path, np.zeros(16_000 * seconds), 16_000)
+    done = program("replay", path, "--speed", "max", "--csv", out)
+    assert done.returncode == 0
+    assert ("nothing to analyse" if seconds == 0 else "nobody speaks") in done.stderr
+    measurements = [row for row in rows(out) if row["event"] == "measurement"]
+    assert len(measurements) == 4 * seconds
+    assert {row["state"] for row in measurements} <= {"no_speech"}
+
+
+def test_existing_csv_is_refused_overwritten_or_continued(tmp_path: Path, speech_wav: Path) -> None:
+    out = tmp_path / "t.csv"
+    program("replay", speech_wav, "--speed", "max", "--csv", out)
+    first = out.read_text()
+    one_line(program("replay", speech_wav, "--speed", "max", "--csv", out), 1, "exists already", "--append")
+    assert out.read_text() == first
+    program("replay", speech_wav, "--speed", "max", "--csv", out, "--overwrite")
+    once = len(rows(out))
+    program("replay", speech_wav, "--speed", "max", "--csv", out, "--append")
+    assert len(rows(out)) == 2 * once
+    assert timeless(out)[:once] == timeless(out)[once:]
+
+
+def test_csv_that_cannot_be_written(tmp_path: Path, speech_wav: Path) -> None:
+    for path in (tmp_path / "no" / "folder.csv", tmp_path):
+        one_line(program("replay", speech_wav, "--speed", "max", "--csv", path), 1, str(path))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full: a device that is always full")
+def test_full_device_stops_with_a_clear_error(speech_wav: Path) -> None:
+    one_line(program("replay", speech_wav, "--speed", "max", "--csv", "/dev/full", "--overwrite"), 1, "disk is full")
+
+
+def test_disk_that_fills_up_leaves_whole_rows(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("may not mount a small tmpfs here")
+    try:
+        one_line(program("replay", "demo", "--speed", "max", "--csv", disk / "t.csv"), 1, "disk is full", "intact")
+        assert (disk / "t.csv").read_text().endswith("\n")
+        assert len(rows(disk / "t.csv")) > 20
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_unusable_model_stops_the_program(tmp_path: Path, speech_wav: Path) -> None:
+    (tmp_path / "encoder.onnx").write_bytes(b"no model")
+    one_line(program("replay", speech_wav, "--model", tmp_path), 1, "encoder.onnx")
+    one_line(program("replay", speech_wav, "--model", "nonsense"), 1, "no such model")
+    one_line(program("analyze", speech_wav, "--model", "nonsense"), 1, "no such model")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--speed", "0"),
+        ("--speed", "fast"),
+        ("--window", "11"),
+        ("--hop", "0.3"),
+        ("--csv", "a.csv", "--append", "--overwrite"),
+    ],
+)
+def test_wrong_usage_exits_with_2(tmp_path: Path, speech_wav: Path, arguments: tuple[str, ...]) -> None:
+    one_line(program("replay", speech_wav, *arguments), 2)
+
+
+def test_pipe_with_a_senseless_rate_or_no_audio() -> None:
+    one_line(program("replay", "-", "--rate", "5", stdin=b"\0\0"), 1, "rate")
+    done = program("replay", "-", stdin=b"")
+    one_line(done, 0, "no audio arrived")
+
+
+# Interruption
+
+
+def interrupted(
+    number: int, arguments: list[object], until: Callable[[], bool]
+) -> tuple[int, str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "realtime_ser", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not until() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert "Traceback" not in err
+    return process.returncode, err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("source", ["demo", "-"])
+def test_interruption_flushes_everything(tmp_path: Path, number: int, code: int, source: str) -> None:
+    out, log = tmp_path / "t.csv", tmp_path / "t.jsonl"
+
+    def heard() -> bool:
+        # With a silent pipe nothing is ever heard: the program waits for audio.
+        return log.exists() and (source == "-" or log.stat().st_size > 5_000)
+
+    returned, err = interrupted(number, ["replay", source, "--csv", out, "--jsonl", log], heard)
+    assert returned == code
+    assert "s of audio" in err
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert events[-1]["type"] == "session.closed"
+    assert events[-1]["reason"] == "interrupted"
+    if source == "demo":
+        assert rows(out)
+
+
+# analyze
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, demo: Demo) -> Path:
+    """A folder of three recordings, one of them not audio."""
+    samples, rate_hz = demo
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    soundfile.write(folder / "a.wav", samples[rate_hz : 6 * rate_hz], rate_hz)
+    soundfile.write(folder / "deep" / "b.FLAC", samples[8 * rate_hz : 14 * rate_hz], rate_hz, format="FLAC")
+    (folder / "bad.wav").write_bytes(b"not audio")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_analyze_goes_on_past_a_bad_file_and_says_so(tmp_path: Path, recordings: Path, jobs: int) -> None:
+    out = tmp_path / "all.csv"
+    done = program("analyze", recordings, "--csv", out, "--jobs", jobs)
+    assert done.returncode == 1
+    assert "bad.wav: cannot be read as audio" in done.stderr
+    assert "2 of 3 recordings analysed" in done.stderr
+    assert "1 failed" in done.stderr
+    files = [row["file"] for row in rows(out)]
+    assert list(dict.fromkeys(files)) == [str(recordings / "a.wav"), str(recordings / "deep" / "b.FLAC")]
+    sidecar = json.loads((tmp_path / "all.csv.json").read_text(encoding="utf-8"))
+    assert sidecar["source"] == list(dict.fromkeys(files))
+
+
+def test_analyze_equals_replay(tmp_path: Path, recordings: Path) -> None:
+    program("analyze", recordings / "a.wav", "--csv", tmp_path / "analyze.csv")
+    program("replay", recordings / "a.wav", "--speed", "max", "--csv", tmp_path / "replay.csv")
+    assert timeless(tmp_path / "analyze.csv") == timeless(tmp_path / "replay.csv")
+
+
+def test_analyze_into_a_folder_keeps_its_shape(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "out"
+    program("analyze", recordings, "--out", out)
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.csv")) == [
+        "a.wav.csv",
+        str(Path("deep") / "b.FLAC.csv"),
+    ]
+    one_line(program("analyze", recordings, "--out", out), 1, "exists already")
+
+
+def test_rows_file_pools_utterances_by_duration(tmp_path: Path, recordings: Path) -> None:
+    for kind in ("file", "utterance"):
+        program("analyze", recordings / "a.wav", "--csv", tmp_path / f"{kind}.csv", "--rows", kind)
+    (whole,) = rows(tmp_path / "file.csv")
+    utterances = rows(tmp_path / "utterance.csv")
+    assert whole["trigger"] == "file"
+    assert {row["trigger"] for row in utterances} == {"utterance"}
+    assert float(whole["end"]) == 5
+    scores = np.array([[float(row[k]) for k in row if k.startswith("p_")] for row in utterances])
+    pooled = np.array([float(whole[k]) for k in whole if k.startswith("p_")])
+    assert (pooled >= scores.min(axis=0) - 1e-3).all()
+    assert (pooled <= scores.max(axis=0) + 1e-3).all()
+
+
+def test_analyze_without_a_result_file_prints_a_line_each(recordings: Path) -> None:
+    done = program("analyze", recordings / "a.wav")
+    assert done.stdout.startswith(str(recordings / "a.wav"))
+    assert "s of speech" in done.stdout
+
+
+def test_nothing_to_analyze_is_wrong_usage(tmp_path: Path) -> None:
+    one_line(program("analyze", tmp_path), 2, "no recordings")
+
+
+# The rest
+
+
+def test_models_and_help_answer() -> None:
+    assert "default" in program("models").stdout
+    assert "fits the contract" in program("models", "ser-base").stdout
+    assert "replay" in program("--help").stdout
+
+
+def test_live_without_a_microphone_says_so() -> None:
+    done = program("devices")
+    if done.returncode == 0 and done.stdout.count("\n") > 1:
+        pytest.skip("this machine has an input device")
+    done = program("live", "--duration", "1")
+    assert done.returncode == 1
+    assert "no microphone" in done.stderr or "PortAudio is not installed" in done.stderr
+
+
+def test_what_needs_not_be_loaded_at_start_is_not() -> None:
+    code = """
+import sys
+import realtime_ser
+from realtime_ser import Session
+import numpy as np
+from realtime_ser.cli import stream, replay, live
+s = Session()
+s.push(np.zeros(48000, np.int16), 48000); s.flush()
+heavy = {"librosa", "matplotlib", "sounddevice", "torch", "scipy", "numba", "pandas"} & set(sys.modules)
+sys.exit(f"loaded: {heavy}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_installed_copy_finds_the_demo(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "realtime_ser", "replay", "demo", "--speed", "max", "--duration", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    assert demo_path().is_file()
