@@ -117,7 +117,7 @@ class Gap(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warning(Event):  # noqa: A001 - the design's name; users write events.Warning
+class Warning(Event):
     """Something about the input that a person should know."""
 
     type: ClassVar[str] = "warning"

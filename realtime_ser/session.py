@@ -156,7 +156,7 @@ class Session:
         """Seconds of audio pushed so far, gaps included."""
         return self._clock() / RATE_HZ
 
-    def push(self, block: NDArray[np.generic], sample_rate: int = RATE_HZ) -> list[events.Event]:
+    def push(self, block: NDArray[Any], sample_rate: int = RATE_HZ) -> list[events.Event]:
         """Give samples, int16 or float32 of shape (n,) or (n, channels); get the events that they complete.
 
         Raises
@@ -258,9 +258,7 @@ class Session:
         )
 
     def _emit(self, kind: Callable[..., E], start: int, end: int, **fields: Any) -> E:
-        event = kind(
-            session_id=self._session_id, seq=self._seq, start_s=start / RATE_HZ, end_s=end / RATE_HZ, **fields
-        )
+        event = kind(session_id=self._session_id, seq=self._seq, start_s=start / RATE_HZ, end_s=end / RATE_HZ, **fields)
         self._seq += 1
         self._events.append(event)
         return event
@@ -296,9 +294,7 @@ class Session:
             self._follow(output, begun)
 
     def _notice(self, notice: Notice) -> None:
-        self._emit(
-            events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy
-        )
+        self._emit(events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy)
 
     def _follow(self, output: GateOutput, begun: float) -> None:
         match output:

@@ -83,9 +83,7 @@ def crema_d(folder: Path, votes: dict[str, tuple[int, ...]] | None = None) -> It
         if path.stem in _CREMA_D_FAULTY:
             continue
         clip_votes = (votes or {}).get(path.stem)
-        yield Clip(
-            path, "CREMA-D", f"crema-d/{speaker}", _CREMA_D[own], own, "en", "ODbL-1.0", votes=clip_votes
-        )
+        yield Clip(path, "CREMA-D", f"crema-d/{speaker}", _CREMA_D[own], own, "en", "ODbL-1.0", votes=clip_votes)
 
 
 def ravdess(folder: Path) -> Iterator[Clip]:

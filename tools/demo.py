@@ -19,18 +19,19 @@ import soxr
 import typer
 from numpy.typing import NDArray
 
-RATE_HZ = 24_000
+RATE_HZ = 22_050
 NOISE_DBFS = -58.0
 FAN_DBFS = -45.0
 
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence and how it is spoken: espeak-ng's voice, pitch and its range (0 to 99), words a minute, loudness."""
+    """A sentence and how it is spoken: espeak-ng's voice and pitch (0 to 99), range of pitch in percent of its usual,
+    words a minute, level, and the pause after it."""
 
     voice: str
     pitch: int
-    pitch_range: int
+    range_percent: int
     words_per_minute: int
     level_dbfs: float
     pause_s: float
@@ -38,17 +39,17 @@ class Line:
 
 
 LINES = (
-    Line("en-us", 42, 35, 150, -26, 1.2, "Good morning. This is the weekly report, and there is nothing unusual in it."),
-    Line("en-gb+f2", 55, 40, 155, -26, 1.4, "The train leaves at ten past nine from platform four, as it does every day."),
-    Line("en-us+f3", 82, 99, 195, -20, 1.0, "Oh, that is wonderful! I can hardly believe it, we really did it!"),
-    Line("en-gb+m3", 68, 95, 190, -20, 1.6, "What a lovely surprise! Come in, come in, everybody is already here!"),
-    Line("en-us+m2", 18, 8, 105, -34, 1.8, "I do not know what to say. The house is so quiet now that she is gone."),
-    Line("en-gb+f4", 32, 8, 100, -34, 2.2, "It rained all week. I just stayed in my room, and nobody called."),
-    Line("en-us+m7", 40, 85, 215, -12, 1.0, "No! I told you a hundred times! Get your things and get out, right now!"),
-    Line("en-gb+f1", 60, 90, 220, -12, 1.5, "This is the last straw! Who gave you the right to read my letters?"),
-    Line("en-us+whisper", 60, 40, 190, -30, 1.2, "Be quiet, please. I think there is somebody behind the door."),
-    Line("en-gb+f5", 92, 70, 225, -22, 1.8, "Please hurry, please! I can hear it coming closer, I am so afraid!"),
-    Line("en-us+m1", 40, 35, 150, -26, 1.0, "Thank you for your call. The next appointment is on Thursday afternoon."),
+    Line("en-us", 42, 90, 150, -26, 1.2, "Good morning. This is the weekly report, with nothing unusual in it."),
+    Line("en-gb+f2", 55, 90, 155, -26, 1.4, "The train leaves at ten past nine from platform four, as every day."),
+    Line("en-us+f3", 82, 220, 195, -20, 1.0, "Oh, that is wonderful! I can hardly believe it, we really did it!"),
+    Line("en-gb+m3", 68, 200, 190, -20, 1.6, "What a lovely surprise! Come in, come in, everybody is already here!"),
+    Line("en-us+m2", 18, 25, 105, -34, 1.8, "I do not know what to say. The house is so quiet now that she is gone."),
+    Line("en-gb+f4", 32, 25, 100, -34, 2.2, "It rained all week. I just stayed in my room, and nobody called."),
+    Line("en-us+m7", 40, 180, 215, -12, 1.0, "No! I told you a hundred times! Get your things and get out, right now!"),
+    Line("en-gb+f1", 60, 180, 220, -12, 1.5, "This is the last straw! Who gave you the right to read my letters?"),
+    Line("en-us+whisper", 60, 80, 190, -30, 1.2, "Be quiet, please. I think there is somebody behind the door."),
+    Line("en-gb+f5", 92, 140, 225, -22, 1.8, "Please hurry, please! I can hear it coming closer, I am so afraid!"),
+    Line("en-us+m1", 40, 90, 150, -26, 1.0, "Thank you for your call. The next appointment is on Thursday afternoon."),
 )  # fmt: skip
 FAN = slice(4, 6)
 """During these lines a fan runs."""
@@ -56,8 +57,9 @@ FAN = slice(4, 6)
 
 def speak(line: Line) -> NDArray[np.float64]:
     """The line at `RATE_HZ` and its level, shape (n,)."""
-    command = ["espeak-ng", "-v", line.voice, "-p", str(line.pitch), "-P", str(line.pitch_range)]
-    command += ["-s", str(line.words_per_minute), "--stdout", line.text]
+    text = f'<prosody range="{line.range_percent}%">{line.text}</prosody>'
+    command = ["espeak-ng", "-v", line.voice, "-p", str(line.pitch), "-s", str(line.words_per_minute)]
+    command += ["-m", "--stdout", text]
     wav = subprocess.run(command, check=True, capture_output=True).stdout
     samples, rate_hz = soundfile.read(io.BytesIO(wav))
     samples = soxr.resample(samples, rate_hz, RATE_HZ)

@@ -57,7 +57,9 @@ def gain(samples: NDArray[np.float32], _number: int, gain_db: float) -> NDArray[
     return np.clip(samples * np.float32(10 ** (gain_db / 20)), -1, 1)
 
 
-def noisy(samples: NDArray[np.float32], number: int, snr_db: float, noises: Sequence[Path] | None) -> NDArray[np.float32]:
+def noisy(
+    samples: NDArray[np.float32], number: int, snr_db: float, noises: Sequence[Path] | None
+) -> NDArray[np.float32]:
     """Recorded noise, or white without `noises`, at an SNR over the whole clip."""
     rng = np.random.default_rng(number)
     noise = rng.standard_normal(len(samples)) if noises is None else read_mono(noises[number % len(noises)])
@@ -144,7 +146,11 @@ def score(clips: Sequence[Clip], heard: Sequence[Heard], labels: Sequence[str], 
 
 def calibration_error(clips: Sequence[Clip], heard: Sequence[Heard], labels: Sequence[str], bins: int = 15) -> float:
     """Expected calibration error: |confidence - accuracy| over equal bins of confidence, weighted by their counts."""
-    pairs = [(h.scores.max(), labels[int(h.scores.argmax())] == c.emotion) for c, h in zip(clips, heard, strict=True) if h.scores is not None]
+    pairs = [
+        (h.scores.max(), labels[int(h.scores.argmax())] == c.emotion)
+        for c, h in zip(clips, heard, strict=True)
+        if h.scores is not None
+    ]
     confidence, right = np.array(pairs, float).T
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     return float(sum(abs(np.sum(confidence[index == b]) - np.sum(right[index == b])) for b in range(bins)) / len(pairs))
@@ -159,17 +165,25 @@ def main(
     """Print the tables."""
     labels = load_model(model).contract.labels
     speakers = read_speakers(splits / "crema_d_validation_speakers.txt")
-    everything = load(corpora, splits, ["CREMA-D", "RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB", "wake-word-benchmark"])
+    everything = load(
+        corpora, splits, ["CREMA-D", "RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB", "wake-word-benchmark"]
+    )
     validation = [c for c in everything if crema_d_validation(c, speakers)]
-    lines = [f"# Evaluation of {model}", "", f"`python -m tools.evaluate {model}`; sha256 `{load_model(model).sha256}`", ""]
+    lines = [
+        f"# Evaluation of {model}",
+        "",
+        f"`python -m tools.evaluate {model}`; sha256 `{load_model(model).sha256}`",
+        "",
+    ]
 
     heard = hear_all(validation, model, as_is, "CREMA-D validation")
     whole = score(validation, heard, labels, labels)
     lines += [
         "## CREMA-D, validation speakers, six classes",
         "",
-        f"{whole.n} clips of {len(speakers)} speakers: UAR **{whole.uar:.3f}** [{whole.low:.3f}, {whole.high:.3f}], accuracy "
-        f"{whole.accuracy:.3f}, macro-F1 {whole.macro_f1:.3f}, ECE {calibration_error(validation, heard, labels):.3f}, "
+        f"{whole.n} clips of {len(speakers)} speakers: UAR **{whole.uar:.3f}** [{whole.low:.3f}, {whole.high:.3f}], "
+        f"accuracy {whole.accuracy:.3f}, macro-F1 {whole.macro_f1:.3f}, "
+        f"ECE {calibration_error(validation, heard, labels):.3f}, "
         f"nothing scored in {sum(h.scores is None for h in heard)} clips, abstained in "
         f"{sum(h.scores is not None and h.label is None for h in heard)}.",
         "",
@@ -212,8 +226,9 @@ def main(
         "",
         "## Neutral commands into people's own microphones",
         "",
-        f"{len(commands)} recordings of a keyword that was not trained on (other keywords were): {len(alarms) / len(commands):.1%} "
-        f"labelled other than neutral; neutral {guesses.count('neutral') / len(commands):.1%}, the rest unsure or not scored.",
+        f"{len(commands)} recordings of a keyword that was not trained on (other keywords were): "
+        f"{len(alarms) / len(commands):.1%} labelled other than neutral; neutral "
+        f"{guesses.count('neutral') / len(commands):.1%}, the rest unsure or not scored.",
         "",
         "## Robustness, CREMA-D validation speakers",
         "",
@@ -232,7 +247,9 @@ def main(
     clean = [None if h.scores is None else int(h.scores.argmax()) for h in heard]
     for name, distort in conditions:
         other = hear_all(validation, model, distort, name)
-        same = np.mean([c == (None if h.scores is None else int(h.scores.argmax())) for c, h in zip(clean, other, strict=True)])
+        same = np.mean(
+            [c == (None if h.scores is None else int(h.scores.argmax())) for c, h in zip(clean, other, strict=True)]
+        )
         lines.append(f"| {name} | {score(validation, other, labels, labels).uar:.3f} | {same:.1%} |")
     text = "\n".join(lines) + "\n"
     print(text)

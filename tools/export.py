@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import onnx
+import tomllib
 import torch
 import typer
 from torch import Tensor, nn
@@ -54,7 +54,11 @@ def load_network(run: Path) -> tuple[SpeechEmotionNet, dict[str, Any]]:
 
 
 def write_onnx(
-    module: nn.Module, example: tuple[Tensor, ...], names: tuple[list[str], list[str]], path: Path, contract: dict[str, Any]
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    names: tuple[list[str], list[str]],
+    path: Path,
+    contract: dict[str, Any],
 ) -> None:
     """Export with a free batch dimension (and free length for the head), and put the contract in."""
     inputs, outputs = names
@@ -74,9 +78,7 @@ def write_onnx(
 def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, folder: Path) -> None:
     """Write both files of a model."""
     features = FeatureSettings()
-    filterbank = mel_filterbank(
-        RATE_HZ, features.frame_samples, features.n_mels, features.fmin_hz, features.fmax_hz
-    )
+    filterbank = mel_filterbank(RATE_HZ, features.frame_samples, features.n_mels, features.fmin_hz, features.fmax_hz)
     encoder: Encoder = net.encoder
     contract = {
         "contract": CONTRACT_VERSION,
@@ -101,7 +103,9 @@ def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, 
     write_onnx(encoder, (frames, state), names, folder / "encoder.onnx", contract | {"kind": "encoder"})
     window = torch.randn(1, 40, encoder.dim)
     names = (["embeddings"], ["posteriors"])
-    write_onnx(Posteriors(net.head, temperature).eval(), (window,), names, folder / "head.onnx", contract | {"kind": "head"})
+    write_onnx(
+        Posteriors(net.head, temperature).eval(), (window,), names, folder / "head.onnx", contract | {"kind": "head"}
+    )
 
 
 def main(
@@ -122,7 +126,10 @@ def main(
     folder = models / settings["id"]
     export(net, settings, temperature, folder)
     sizes = sum(p.stat().st_size for p in folder.glob("*.onnx"))
-    print(f"{folder}: temperature {temperature:.2f}, {sizes / 1e6:.1f} MB, accuracy {np.mean(logits.argmax(1) == truth):.3f}")
+    print(
+        f"{folder}: temperature {temperature:.2f}, {sizes / 1e6:.1f} MB, "
+        f"accuracy {np.mean(logits.argmax(1) == truth):.3f}"
+    )
 
 
 if __name__ == "__main__":

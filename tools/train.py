@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import copy
 import csv
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import tomllib
 import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -175,10 +175,12 @@ def main(
         for epoch in range(first, options["epochs"]):
             rng = np.random.default_rng((options["seed"], epoch))
             torch.manual_seed(options["seed"] * 100_003 + epoch)
-            drawn = np.concatenate([
-                np.resize(rng.permutation(index), settings["clips_per_epoch"][name])
-                for name, index in by_corpus.items()
-            ])
+            drawn = np.concatenate(
+                [
+                    np.resize(rng.permutation(index), settings["clips_per_epoch"][name])
+                    for name, index in by_corpus.items()
+                ]
+            )
             rng.shuffle(drawn)
             net.train()
             losses = []

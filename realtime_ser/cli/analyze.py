@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
 Rows = Literal["hop", "utterance", "file"]
 
-AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
-)
+AUDIO_SUFFIXES = frozenset(".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split())
 """What counts as audio inside a folder; a file that is named is always tried."""
 
 
@@ -86,7 +85,9 @@ def analyze(
     load_model(model)  # a faulty model is told once, before any work
     found = list(find_recordings(paths))
     if not found:
-        raise UsageError(f"no recordings in {', '.join(map(str, paths))}", f"looked for {' '.join(sorted(AUDIO_SUFFIXES))}")
+        raise UsageError(
+            f"no recordings in {', '.join(map(str, paths))}", f"looked for {' '.join(sorted(AUDIO_SUFFIXES))}"
+        )
 
     with StopSignals() as signals, ExitStack() as stack:
         if out is not None:
@@ -180,7 +181,7 @@ def collect(
 def running(work: list[Work], jobs: int, signals: StopSignals) -> Iterator[Iterator[Callable[[], Outcome]]]:
     """What gives each recording's outcome, in order: from this process, or from workers that run ahead."""
     if jobs == 1 or len(work) == 1:
-        yield ((lambda item=item: analyze_file(item, lambda: signals.received is not None)) for item in work)
+        yield (partial(analyze_file, item, lambda: signals.received is not None) for item in work)
         return
     context = get_context("spawn")
     stop = context.Event()
@@ -195,7 +196,7 @@ def running(work: list[Work], jobs: int, signals: StopSignals) -> Iterator[Itera
             return future.result()
 
         try:
-            yield ((lambda future=future: result(future)) for future in futures)
+            yield (partial(result, future) for future in futures)
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

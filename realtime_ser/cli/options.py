@@ -14,7 +14,9 @@ Mode = Literal["new", "overwrite", "append"]
 
 Model = Annotated[str | None, typer.Option("--model", help="A bundled model's name, or a model's folder.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the timeline to this CSV file.")]
-Jsonl = Annotated[str | None, typer.Option("--jsonl", help="Write all events as JSON Lines to this file; - for stdout.")]
+Jsonl = Annotated[
+    str | None, typer.Option("--jsonl", help="Write all events as JSON Lines to this file; - for stdout.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result file that exists.")]
 Append = Annotated[bool, typer.Option("--append", help="Go on in a result file that exists.")]
 Window = Annotated[float, typer.Option("--window", help="Seconds of speech behind each measurement, 0.5 to 10.")]

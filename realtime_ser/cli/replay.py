@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import Annotated
+from io import BufferedReader
+from typing import Annotated, cast
 
 import typer
 
@@ -41,7 +42,7 @@ def replay(
     settings = options.settings_of(window, hop, smooth)
     audio: Source
     if source == "-":
-        audio = PipeSource(sys.stdin.buffer, rate, channels)
+        audio = PipeSource(cast(BufferedReader, sys.stdin.buffer), rate, channels)
     else:
         # At a pace, small blocks as a microphone gives them; at full speed, large ones.
         block_s = 0.5 if pace_speed == float("inf") else 0.05

@@ -61,7 +61,9 @@ class Pace:
         return self._busy_s / audio_s if audio_s else 0.0
 
 
-def open_sinks(stack: ExitStack, session: Session, csv: Path | None, jsonl: str | None, mode: Mode, name: str) -> list[Sink]:
+def open_sinks(
+    stack: ExitStack, session: Session, csv: Path | None, jsonl: str | None, mode: Mode, name: str
+) -> list[Sink]:
     """The result files asked for, closed by the stack."""
     sinks: list[Sink] = []
     if csv is not None:

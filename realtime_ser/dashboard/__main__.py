@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 from realtime_ser.dashboard import Dashboard
 from realtime_ser.events import Event, Measurement, SessionCreated, SpeechEnded, SpeechStarted
@@ -14,11 +15,14 @@ LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised
 def invent(step: int) -> list[Event]:
     """Events of a made-up quarter of a second."""
     at_s = step / 4
-    common = {"session_id": "invented", "seq": step, "start_s": at_s, "end_s": at_s + 0.25}
+    common: dict[str, Any] = {"session_id": "invented", "seq": step, "start_s": at_s, "end_s": at_s + 0.25}
     phase = step % 60
     if phase < 12:
         ended: list[Event] = [SpeechEnded(**common, utterance=1, duration_s=12)] if phase == 0 and step else []
-        return [*ended, Measurement(**common, trigger="hop", state="no_speech", scores={}, scores_smooth={}, level_dbfs=-58)]
+        return [
+            *ended,
+            Measurement(**common, trigger="hop", state="no_speech", scores={}, scores_smooth={}, level_dbfs=-58),
+        ]
     weights = [math.exp(2.5 * math.sin(at_s / (3 + k) + 2 * k)) for k in range(len(LABELS))]
     scores = {label: w / sum(weights) for label, w in zip(LABELS, weights, strict=True)}
     label = max(scores, key=lambda key: scores[key])

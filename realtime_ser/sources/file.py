@@ -19,8 +19,8 @@ _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 class FileSource:
     """An audio file of any format, rate and channel count that libsndfile reads.
 
-    Iterate for blocks of `block_s`, float32 of shape (n, channels). What could not be read is told by `problem` afterwards: the
-    blocks before it are good.
+    Iterate for blocks of `block_s`, float32 of shape (n, channels). What could not be read is told by `problem`
+    afterwards: the blocks before it are good.
 
     Raises
     ------

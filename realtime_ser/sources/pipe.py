@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import BufferedIOBase
+from io import BufferedReader
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class PipeSource:
         For a rate that no audio has.
     """
 
-    def __init__(self, stream: BufferedIOBase, rate_hz: int, channels: int = 1) -> None:
+    def __init__(self, stream: BufferedReader, rate_hz: int, channels: int = 1) -> None:
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
             raise SourceError(f"rate of {rate_hz} Hz", f"give --rate from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
         self.name = "-"

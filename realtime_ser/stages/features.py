@@ -83,6 +83,8 @@ class FeatureExtractor:
         `push` gives whole blocks of so many frames.
     """
 
+    _pending: NDArray[np.float32]
+
     def __init__(
         self,
         settings: FeatureSettings | None = None,

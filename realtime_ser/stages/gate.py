@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from realtime_ser.settings import RATE_HZ, GateSettings
 
-
 FRAME_SAMPLES = RATE_HZ // 50
 """20 ms: the longest frame but one that webrtcvad takes."""
 
@@ -91,6 +90,8 @@ class SpeechGate:
     A frame counts as speech if webrtcvad says so and its level stands clear of the noise floor. The floor falls to
     quieter frames within 0.2 s and rises slowly, so it follows a fan but not a sentence.
     """
+
+    _pending: NDArray[np.float32]
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self._settings = settings or GateSettings()

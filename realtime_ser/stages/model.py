@@ -130,7 +130,9 @@ def _open(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
             raise ModelError(f"{path}: is larger than {_LARGEST_FILE_BYTES // 1_000_000} MB", "use a smaller model")
         content = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror.lower()}", "reinstall, or give another --model") from None
+        raise ModelError(
+            f"{path}: {(error.strerror or str(error)).lower()}", "reinstall, or give another --model"
+        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -162,6 +164,8 @@ def _check_shapes(session: onnxruntime.InferenceSession, inputs: dict[str, list[
 
 class Encoder:
     """Log-mel frames of a segment → embeddings, each computed once, in chunks of `contract.chunk_frames`."""
+
+    _state: NDArray[np.float32]
 
     def __init__(self, session: onnxruntime.InferenceSession, contract: Contract) -> None:
         self._session = session
@@ -302,7 +306,7 @@ def _try_out(model: Model, folder: Path) -> None:
         chunk = np.full((contract.chunk_frames, contract.features.n_mels), -60, np.float32)
         embeddings = model.encoder().push(chunk)
         posteriors = model.head().push(np.tile(embeddings, (4, 1))[None])
-    except Exception as error:  # noqa: BLE001 - see _open
+    except Exception as error:
         if isinstance(error, ModelError):
             raise
         reason = str(error).splitlines()[0][:200]

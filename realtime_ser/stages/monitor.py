@@ -41,6 +41,9 @@ def bad_samples(count: int) -> Notice:
 class InputMonitor:
     """Watches the level of every 20 ms frame; tells each fault at once, then no more than once a minute."""
 
+    _zeros: int
+    _clipped: int
+
     def __init__(self) -> None:
         self.reset()
 

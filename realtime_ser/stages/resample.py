@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import soxr
@@ -14,7 +15,7 @@ from realtime_ser.settings import RATE_HZ
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
 
 
-def to_float32(block: NDArray[np.generic]) -> NDArray[np.float32]:
+def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
     """Samples as float32 in [-1, 1] of shape (n, channels), from int16, int32, uint8 or float, (n,) or (n, channels).
 
     Raises
@@ -33,7 +34,7 @@ def to_float32(block: NDArray[np.generic]) -> NDArray[np.float32]:
         # Scaled in float64: int32 would lose bits before the division.
         return (block / -float(np.iinfo(block.dtype).min)).astype(np.float32)
     if block.dtype == np.uint8:
-        return ((block.astype(np.float32)) - 128) / 128
+        return (block.astype(np.float32) - np.float32(128)) / np.float32(128)
     raise SettingsError(f"audio of type {block.dtype}", "give int16, int32, uint8, float32 or float64")
 
 
@@ -57,11 +58,11 @@ class Resampler:
         For a rate or channel count that no device has.
     """
 
+    _pending: NDArray[np.float32]
+
     def __init__(self, rate_hz: int, channels: int) -> None:
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise SettingsError(
-                f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz"
-            )
+            raise SettingsError(f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz")
         self.rate_hz = rate_hz
         self.channels = channels
         self._piece_samples = rate_hz // 50
@@ -79,9 +80,9 @@ class Resampler:
     def flush(self) -> NDArray[np.float32]:
         """End of input: what is still inside."""
         rest = self._piece(self._pending, last=True)
-        bad = self.bad
+        found = self.bad
         self.reset()
-        self.bad = bad
+        self.bad += found
         return rest
 
     def reset(self) -> None:

@@ -52,6 +52,9 @@ def affect(labels: Sequence[str], posteriors: NDArray[np.float32]) -> tuple[floa
 class EmotionTrace:
     """An exponential average of log posteriors, a label that changes only on a clear lead, and abstention."""
 
+    _average: NDArray[np.float32] | None
+    _at_s: float
+
     def __init__(self, labels: Sequence[str], settings: TraceSettings | None = None) -> None:
         self._labels = tuple(labels)
         self._settings = settings or TraceSettings()
@@ -82,7 +85,7 @@ class EmotionTrace:
 
     def reset(self) -> None:
         """Forget everything, as if new."""
-        self._average: NDArray[np.float32] | None = None
+        self._average = None
         self._at_s = 0.0
         self._current: int | None = None
         self._abstaining = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class FilePool:
         return None
 
     def _measurement(self, closed: SessionClosed) -> Measurement:
-        common = {
+        common: dict[str, Any] = {
             "session_id": closed.session_id,
             "seq": closed.seq + 1,
             "start_s": 0.0,

@@ -280,9 +280,7 @@ def test_pipe_with_a_senseless_rate_or_no_audio() -> None:
 # Interruption
 
 
-def interrupted(
-    number: int, arguments: list[object], until: Callable[[], bool]
-) -> tuple[int, str]:
+def interrupted(number: int, arguments: list[object], until: Callable[[], bool]) -> tuple[int, str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "realtime_ser", *map(str, arguments)],
         stdin=subprocess.PIPE,

@@ -77,7 +77,9 @@ def test_equal_channels_give_what_one_channel_gives(model: Model, speech: dict[i
 def test_a_gain_changes_no_label(model: Model, speech: dict[int, NDArray[np.int16]]) -> None:
     whole = speech[16_000] / 32768
     quiet, loud = (run(model, whole * g, 16_000, []) for g in (0.25, 1.0))
-    labels = [[e["label_raw"] for e in events if e.get("trigger") == "hop" and e["label_raw"]] for events in (quiet, loud)]
+    labels = [
+        [e["label_raw"] for e in events if e.get("trigger") == "hop" and e["label_raw"]] for events in (quiet, loud)
+    ]
     assert labels[1]
     assert len(labels[0]) == pytest.approx(len(labels[1]), abs=4)
     same = sum(a == b for a, b in zip(*labels, strict=False))

@@ -35,9 +35,7 @@ def change_contract(file: Path, change: Callable[[dict[str, Any]], None]) -> Non
 def test_shipped_model_is_small_and_carries_librosas_filterbank(model: Model) -> None:
     size = sum(p.stat().st_size for p in find_model().glob("*.onnx"))
     assert size <= 8_000_000
-    weights = sum(
-        int(np.prod(t.dims)) for p in find_model().glob("*.onnx") for t in onnx.load(p).graph.initializer
-    )
+    weights = sum(int(np.prod(t.dims)) for p in find_model().glob("*.onnx") for t in onnx.load(p).graph.initializer)
     assert weights <= 2_000_000
     f = model.contract.features
     expected = mel_filterbank(16_000, f.frame_samples, f.n_mels, f.fmin_hz, f.fmax_hz)
@@ -48,9 +46,7 @@ def test_embeddings_do_not_depend_on_how_chunks_arrive(model: Model) -> None:
     frames = np.random.default_rng(0).uniform(-80, 10, (200, 64)).astype(np.float32)
     at_once = model.encoder().push(frames)
     one_by_one = model.encoder()
-    np.testing.assert_array_equal(
-        np.concatenate([one_by_one.push(chunk) for chunk in np.split(frames, 8)]), at_once
-    )
+    np.testing.assert_array_equal(np.concatenate([one_by_one.push(chunk) for chunk in np.split(frames, 8)]), at_once)
 
 
 def test_a_gain_leaves_embeddings_alone(model: Model) -> None:
