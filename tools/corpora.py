@@ -18,6 +18,11 @@ LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised
 CREMA_D_VOTE_LETTERS = "NHSAFD"
 """CREMA-D's vote columns in the order of `LABELS` (it has no surprise)."""
 
+HELD_OUT_KEYWORD = "view glass"
+"""Commands with this keyword are never trained on: they tell how often neutral speech raises a false alarm."""
+
+NOISE_CORPUS = "ESC-10"
+
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg"}
 
 

@@ -25,9 +25,8 @@ from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, TraceSettings
 from realtime_ser.stages.model import load_model
 from realtime_ser.timeline.pool import FilePool
-from tools.corpora import Clip, crema_d_validation, load, read_speakers
+from tools.corpora import HELD_OUT_KEYWORD, NOISE_CORPUS, Clip, crema_d_validation, load, read_speakers
 from tools.prepare import read_mono
-from tools.train import HELD_OUT_KEYWORD, NOISE_CORPUS
 
 FOUR = ("neutral", "happy", "sad", "angry")
 BLOCK_SAMPLES = RATE_HZ // 10

@@ -19,14 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.nn import functional
 
 from tools.augment import AugmentSettings, augment
-from tools.corpora import LABELS, Clip, crema_d_validation, load, read_speakers
+from tools.corpora import HELD_OUT_KEYWORD, LABELS, NOISE_CORPUS, Clip, crema_d_validation, load, read_speakers
 from tools.network import CHUNK_FRAMES, FRAMES_PER_EMBEDDING, SpeechEmotionNet
 from tools.prepare import SPEEDS, frames_of
 
-HELD_OUT_KEYWORD = "view glass"
-"""Commands with this keyword are never trained on: they tell how often neutral speech raises a false alarm."""
-
-NOISE_CORPUS = "ESC-10"
 CROP_CHUNKS = (3, 12)
 """Training crops: 0.75 to 3 s."""
 VOTE_WEIGHT = 0.1

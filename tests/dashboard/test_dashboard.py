@@ -1,0 +1,151 @@
+"""The picture fits, shows what it must, and nothing in it is interpreted."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from realtime_ser.dashboard import DashboardState, PlainLines, Screen, Snapshot
+from realtime_ser.dashboard.__main__ import LABELS, invent
+from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, Warning
+
+CREATED = SessionCreated(
+    session_id="s", seq=0, start_s=0, end_s=0, model_id="ser-base", model_sha256="", model_licence="free",
+    labels=LABELS, settings={}, versions={}, source="call.wav", affect="", wall_time="",
+)  # fmt: skip
+
+
+def invented(steps: int, *more: Event) -> Snapshot:
+    state = DashboardState()
+    state.update(CREATED)
+    for step in range(steps):
+        for event in invent(step):
+            state.update(event)
+    for event in more:
+        state.update(event)
+    state.progress(steps / 4, 0.02, 0.006, 0)
+    return state.snapshot()
+
+
+def drawn(snapshot: Snapshot, width: int, height: int) -> list[str]:
+    console = Console(width=width, height=height, file=io.StringIO(), force_terminal=False)
+    console.print(Screen(snapshot), end="")
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 16), (80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("steps", [0, 3, 110, 290])
+def test_picture_fits_and_shows_what_it_must(width: int, height: int, steps: int) -> None:
+    lines = drawn(invented(steps), width, height)
+    assert len(lines) <= height
+    assert max(cell_len(line) for line in lines) <= width
+    text = "\n".join(lines)
+    assert all(label in text for label in LABELS)
+    assert "level" in text
+    assert "real-time factor" in text
+    assert "No audio is stored or sent." in text
+
+
+def test_speech_shows_label_and_confidence_silence_does_not() -> None:
+    speaking = "\n".join(drawn(invented(110), 100, 30))
+    assert "● speech" in speaking
+    assert any(label.upper() in speaking for label in LABELS) or "unsure" in speaking
+    silent = "\n".join(drawn(invented(125), 100, 30))
+    assert "no speech" in silent
+    assert not any(label.upper() in silent for label in LABELS)
+
+
+def test_silence_is_blank_in_the_trace() -> None:
+    line = next(line for line in drawn(invented(66), 80, 24) if line.startswith("  neutral"))
+    assert "····" in line
+
+
+def test_trace_keeps_a_minute() -> None:
+    points = invented(1_000).points
+    assert points[0].at_s <= points[-1].at_s - 60
+    assert points[1].at_s >= points[-1].at_s - 60
+
+
+def test_gap_is_blank_and_warning_and_marker_are_shown() -> None:
+    common = {"session_id": "s", "seq": 9, "start_s": 27.5, "end_s": 27.5}
+    snapshot = invented(
+        110,
+        Marker(**common, text="m"),
+        Warning(**common, code="clipped", message="too loud", remedy="lower the level"),
+        Gap(**common, cause="overflow", lost_samples=16_000),
+    )
+    text = "\n".join(drawn(snapshot, 100, 30))
+    assert "too loud" in text
+    assert "▲" in text
+    assert snapshot.points[-1].scores == {}
+
+
+def test_nothing_is_interpreted_as_markup_or_control() -> None:
+    state = DashboardState()
+    state.update(replace(CREATED, source="[red]x[/red]\x1b[2J\x07.wav"))
+    text = "\n".join(drawn(state.snapshot(), 80, 24))
+    assert "[red]x[/red]" in text
+    assert "\x1b[2J" not in text
+    assert "\x07" not in text
+
+
+def test_unknown_labels_have_colours() -> None:
+    state = DashboardState()
+    state.update(replace(CREATED, labels=("calm", "bored", "neutral")))
+    assert any("bored" in line for line in drawn(state.snapshot(), 80, 24))
+
+
+def test_reading_and_writing_at_once_is_safe() -> None:
+    state = DashboardState()
+    state.update(CREATED)
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                drawn(state.snapshot(), 80, 24)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test must see it
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for step in range(2_000):
+        for event in invent(step):
+            state.update(event)
+    done.set()
+    reader.join()
+    assert not failures
+
+
+def test_plain_lines_tell_changes_alone() -> None:
+    stream = io.StringIO()
+    lines = PlainLines(stream)
+    scores = {"happy": 0.8, "sad": 0.2}
+    for k in range(4):
+        label = "happy" if k < 3 else "sad"
+        lines.write(
+            Measurement(
+                session_id="s",
+                seq=k,
+                start_s=k / 4,
+                end_s=1 + k / 4,
+                trigger="hop",
+                state="speech",
+                label=label,
+                confidence=0.8,
+                scores=scores,
+                scores_smooth=scores,
+                arousal=0.5,
+                valence=-0.25,
+            )
+        )
+    first, second = stream.getvalue().splitlines()
+    assert first.split() == "1.00 s happy 0.80 (arousal +0.50 valence -0.25)".split()
+    assert second.split()[2] == "sad"

@@ -1,0 +1,174 @@
+"""Rows are exactly the schema; nothing in a cell can hurt; a killed writer's file can be continued."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from realtime_ser.errors import SinkError
+from realtime_ser.events import Gap, Marker, Measurement, SessionCreated, Warning
+from realtime_ser.sinks.csv import CsvSink, columns
+from realtime_ser.sinks.jsonl import JsonLinesSink
+
+LABELS = ("neutral", "happy")
+COMMON = {"session_id": "s", "seq": 1, "start_s": 1.0, "end_s": 2.25}
+SPOKEN = Measurement(
+    **COMMON,
+    trigger="hop",
+    state="speech",
+    utterance=1,
+    label="happy",
+    label_raw="happy",
+    confidence=0.75,
+    scores={"neutral": 0.2, "happy": 0.8},
+    scores_smooth={"neutral": 0.25, "happy": 0.75},
+    arousal=-0.00001,
+    valence=0.5,
+    level_dbfs=-20.04,
+    snr_db=31.0,
+    clipped=3,
+    latency_ms=1.2345,
+    wall_time="2026-01-01T00:00:00.000Z",
+)
+CREATED = SessionCreated(
+    session_id="s",
+    seq=0,
+    start_s=0,
+    end_s=0,
+    model_id="m",
+    model_sha256="abc",
+    model_licence="none",
+    labels=LABELS,
+    settings={},
+    versions={},
+    source="x",
+    affect="",
+    wall_time="",
+)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_are_the_designs() -> None:
+    assert ",".join(columns(["a", "b"])) == (
+        "file,start,end,event,trigger,state,utterance,label,label_raw,confidence,arousal,valence,"
+        "p_a,p_b,s_a,s_b,level_dbfs,snr_db,clipped,latency_ms,wall_time,note"
+    )
+
+
+def test_a_measurements_row_has_its_decimals(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "t.csv", LABELS, file="a.wav")
+    sink.write(SPOKEN)
+    sink.close()
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == (
+        "a.wav,1.000,2.250,measurement,hop,speech,1,happy,happy,0.7500,0.0000,0.5000,"
+        "0.2000,0.8000,0.2500,0.7500,-20.0,31.0,3,1.23,2026-01-01T00:00:00.000Z,"
+    )
+
+
+def test_what_does_not_exist_is_empty_never_zero(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "t.csv", LABELS, file="a.wav")
+    sink.write(Measurement(**COMMON, trigger="hop", state="no_speech", scores={}, scores_smooth={}))
+    sink.write(replace(SPOKEN, scores={"neutral": float("nan"), "happy": 0.5}, level_dbfs=float("-inf")))
+    silent, odd = read(tmp_path / "t.csv")
+    filled = {"file", "start", "end", "event", "trigger", "state", "clipped"}
+    assert {k for k, v in silent.items() if v} == filled
+    assert (odd["p_neutral"], odd["level_dbfs"]) == ("", "")
+
+
+def test_gaps_warnings_and_markers_are_rows_with_a_note(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "t.csv", LABELS, file="a.wav")
+    sink.write(Gap(**COMMON, cause="overflow", lost_samples=20_000))
+    sink.write(Warning(**COMMON, code="clipped", message="too loud", remedy="lower"))
+    sink.write(Marker(**COMMON, text="here"))
+    assert [(r["event"], r["note"]) for r in read(tmp_path / "t.csv")] == [
+        ("gap", "overflow: 20000 samples lost"),
+        ("warning", "clipped: too loud; lower"),
+        ("marker", "here"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@x", "\x1b[2Jgone", "two\nlines", "tab\tbed", "\r=1", 'say "no", ok']
+)
+def test_no_text_is_a_formula_a_line_or_a_control_sequence(tmp_path: Path, text: str) -> None:
+    sink = CsvSink(tmp_path / "t.csv", LABELS, file=text)
+    sink.write(Marker(**COMMON, text=text))
+    raw = (tmp_path / "t.csv").read_text()
+    assert len(raw.splitlines()) == 2
+    assert not any(ord(c) < 32 for c in raw.replace("\n", ""))
+    for cell in (read(tmp_path / "t.csv")[0][k] for k in ("file", "note")):
+        assert cell[0] not in "=+-@"
+
+
+def test_every_row_is_on_disk_at_once(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "t.csv", LABELS, file="a.wav")
+    for n in range(1, 4):
+        sink.write(SPOKEN)
+        assert len(read(tmp_path / "t.csv")) == n
+
+
+def test_append_mends_an_unfinished_line_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    sink = CsvSink(path, LABELS, file="a.wav")
+    sink.write(SPOKEN)
+    sink.close()
+    whole = path.read_text()
+    path.write_text(whole + whole.splitlines()[1][:20])  # killed in the middle of a row
+    sink = CsvSink(path, LABELS, file="a.wav", mode="append")
+    sink.write(SPOKEN)
+    sink.close()
+    assert path.read_text() == whole + whole.splitlines()[1] + "\n"
+
+
+def test_append_refuses_other_labels_another_model_and_what_is_no_timeline(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    sink = CsvSink(path, LABELS, file="a.wav")
+    sink.write(CREATED)
+    sink.close()
+    with pytest.raises(SinkError, match="labels"):
+        CsvSink(path, ("neutral", "sad"), file="a.wav", mode="append")
+    other = CsvSink(path, LABELS, file="a.wav", mode="append")
+    with pytest.raises(SinkError, match="another model"):
+        other.write(replace(CREATED, model_sha256="def"))
+    path.write_bytes(b"\xff\xfe no timeline")
+    with pytest.raises(SinkError, match="no timeline"):
+        CsvSink(path, LABELS, file="a.wav", mode="append")
+
+
+def test_existing_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("mine")
+    for sink in (lambda: CsvSink(path, LABELS, file=""), lambda: JsonLinesSink(path)):
+        with pytest.raises(SinkError, match="exists already"):
+            sink()
+    assert path.read_text() == "mine"
+
+
+def test_sidecar_says_what_the_rows_were_made_with(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "t.csv", LABELS, file="a.wav")
+    sink.write(CREATED)
+    fields = json.loads((tmp_path / "t.csv.json").read_text())
+    assert (fields["schema"], fields["model_id"], fields["model_sha256"]) == (1, "m", "abc")
+    assert fields["columns"] == columns(LABELS)
+
+
+def test_json_lines_are_json_without_nan(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    sink = JsonLinesSink(stream)
+    sink.write(replace(SPOKEN, arousal=float("nan")))
+    sink.write(Marker(**COMMON, text="ärger\n"))
+    sink.close()
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert first["type"] == "measurement"
+    assert first["arousal"] is None
+    assert first["scores"] == {"neutral": 0.2, "happy": 0.8}
+    assert second["text"] == "ärger\n"

@@ -1,0 +1,80 @@
+"""The network streams as it trains, and the shipped files are such a network."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch belongs to the [train] extra")
+
+
+@pytest.fixture
+def net() -> torch.nn.Module:
+    from tools.network import SpeechEmotionNet
+
+    torch.manual_seed(0)
+    net = SpeechEmotionNet(6)
+    # Batch norm with statistics that are not those of a new layer.
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+@torch.no_grad()
+def test_chunks_give_what_the_whole_gives(net: torch.nn.Module) -> None:
+    frames = torch.randn(2, 200, 64) * 15 - 30
+    whole = net.embed(frames)
+    state = torch.zeros(2, net.encoder.state_size)
+    parts = []
+    for chunk in frames.split(25, dim=1):
+        embeddings, state = net.encoder(chunk, state)
+        parts.append(embeddings)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_future_beyond_a_chunk_changes_nothing(net: torch.nn.Module) -> None:
+    frames = torch.randn(1, 100, 64) * 15 - 30
+    changed = frames.clone()
+    changed[:, 50:] += 20
+    torch.testing.assert_close(net.embed(frames)[:, :10], net.embed(changed)[:, :10])
+
+
+@torch.no_grad()
+def test_a_gain_changes_nothing(net: torch.nn.Module) -> None:
+    frames = torch.randn(1, 100, 64) * 10 - 30
+    torch.testing.assert_close(net.embed(frames + 12), net.embed(frames), atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_masked_embeddings_do_not_count(net: torch.nn.Module) -> None:
+    embeddings = torch.randn(1, 40, 160)
+    mask = torch.arange(40)[None] < 25
+    torch.testing.assert_close(net.head(embeddings, mask), net.head(embeddings[:, :25]))
+
+
+@torch.no_grad()
+def test_export_gives_the_same_numbers_and_fits_the_contract(net: torch.nn.Module, tmp_path: object) -> None:
+    from pathlib import Path
+
+    import numpy as np
+
+    from realtime_ser.stages.model import load_model
+    from tools.export import export
+
+    settings = {
+        "id": "tiny",
+        "licence": "test",
+        "labels": ["neutral", "happy", "sad", "angry", "fearful", "disgusted"],
+        "clips_per_epoch": {},
+    }
+    folder = Path(str(tmp_path)) / "tiny"
+    export(net, settings, 1.5, folder)
+    model = load_model(folder)
+    frames = (np.random.default_rng(0).standard_normal((100, 64)) * 15 - 30).astype(np.float32)
+    embeddings = model.encoder().push(frames)
+    expected = net.embed(torch.from_numpy(frames)[None])
+    np.testing.assert_allclose(embeddings, expected[0].numpy(), atol=1e-3)
+    posteriors = torch.softmax(net.head(expected) / 1.5, dim=1)
+    np.testing.assert_allclose(model.head().push(embeddings[None]), posteriors.numpy(), atol=1e-4)
