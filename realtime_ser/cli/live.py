@@ -32,10 +32,10 @@ def live(
 
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth)
-    session = Session(model, settings, source="microphone")
     microphone = Microphone(int(device) if device is not None and device.isdigit() else device)
+    session = Session(model, settings, source=microphone.name)
     with ExitStack() as stack:
-        sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name)
+        sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
         view = open_view(plain, jsonl == "-", csv)
         # Infinite speed: the microphone itself sets the pace.
         code = stream(microphone, session, sinks, view, Pace(float("inf")), duration)

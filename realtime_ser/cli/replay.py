@@ -49,7 +49,7 @@ def replay(
         audio = FileSource(demo_path() if source == "demo" else source, block_s)
     session = Session(model, settings, source=audio.name)
     with ExitStack() as stack:
-        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name)
+        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, live=pace_speed <= 1)
         view = open_view(plain, jsonl == "-", csv)
         code = stream(audio, session, sinks, view, Pace(pace_speed), duration)
     raise typer.Exit(code)

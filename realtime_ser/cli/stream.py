@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 from realtime_ser.cli.options import Mode
 from realtime_ser.cli.signals import StopRequested, StopSignals
@@ -16,17 +15,10 @@ from realtime_ser.errors import RealtimeSerError, SinkError
 from realtime_ser.events import Event, SessionClosed
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ
+from realtime_ser.sinks.background import Background, Sink
 from realtime_ser.sinks.csv import CsvSink
 from realtime_ser.sinks.jsonl import JsonLinesSink
 from realtime_ser.sources import Block, Lost, Source
-
-
-class Sink(Protocol):
-    """Where events go."""
-
-    def write(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Pace:
@@ -62,14 +54,16 @@ class Pace:
 
 
 def open_sinks(
-    stack: ExitStack, session: Session, csv: Path | None, jsonl: str | None, mode: Mode, name: str
+    stack: ExitStack, session: Session, csv: Path | None, jsonl: str | None, mode: Mode, name: str, live: bool
 ) -> list[Sink]:
-    """The result files asked for, closed by the stack."""
+    """The result files asked for, closed by the stack; what is live does not wait for them."""
     sinks: list[Sink] = []
     if csv is not None:
         sinks.append(CsvSink(csv, session.labels, file=name, mode=mode))
     if jsonl is not None:
         sinks.append(JsonLinesSink(sys.stdout if jsonl == "-" else Path(jsonl), mode=mode))
+    if live:
+        sinks = [Background(sink) for sink in sinks]
     for sink in sinks:
         stack.callback(sink.close)
     return sinks

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from realtime_ser.errors import SinkError
-from realtime_ser.events import Gap, Marker, Measurement, SessionCreated, Warning
+from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, Warning
+from realtime_ser.sinks.background import Background
 from realtime_ser.sinks.csv import CsvSink, columns
 from realtime_ser.sinks.jsonl import JsonLinesSink
 
@@ -172,3 +174,40 @@ def test_json_lines_are_json_without_nan(tmp_path: Path) -> None:
     assert first["arousal"] is None
     assert first["scores"] == {"neutral": 0.2, "happy": 0.8}
     assert second["text"] == "ärger\n"
+
+
+class Slow:
+    """A sink whose disk hangs until released."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.events: list[Event] = []
+        self.closed = False
+
+    def write(self, event: Event) -> None:
+        self.release.wait()
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_hanging_disk_delays_nobody_and_loses_nothing() -> None:
+    slow = Slow()
+    sink = Background(slow)
+    sent = [Marker(**(COMMON | {"seq": n}), text="") for n in range(1_000)]
+    for event in sent:
+        sink.write(event)  # returns although nothing can be written yet
+    assert slow.events == []
+    slow.release.set()
+    sink.close()
+    assert slow.events == sent
+    assert slow.closed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full: a device that is always full")
+def test_an_error_in_the_background_is_raised_in_the_foreground() -> None:
+    sink = Background(JsonLinesSink(Path("/dev/full"), "overwrite"))
+    sink.write(SPOKEN)
+    with pytest.raises(SinkError, match="disk is full"):
+        sink.close()
