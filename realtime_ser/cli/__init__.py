@@ -12,6 +12,7 @@ from realtime_ser.cli.live import live
 from realtime_ser.cli.models import models
 from realtime_ser.cli.replay import replay
 from realtime_ser.errors import RealtimeSerError
+from realtime_ser.printable import printable
 
 app = typer.Typer(
     add_completion=False,
@@ -29,5 +30,5 @@ def main() -> None:
     try:
         app(prog_name="realtime-ser")
     except RealtimeSerError as error:
-        print(f"realtime-ser: {error}", file=sys.stderr)
+        print(f"realtime-ser: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -21,6 +21,7 @@ import typer
 from realtime_ser.cli import options
 from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.errors import RealtimeSerError, SinkError, UsageError
+from realtime_ser.printable import printable
 from realtime_ser.settings import SessionSettings
 
 if TYPE_CHECKING:
@@ -150,7 +151,12 @@ def collect(
     work: list[Work], jobs: int, signals: StopSignals, joined: CsvSink | None, print_lines: bool
 ) -> list[Outcome]:
     """Run the work with a progress bar; results are joined and told in the order of the recordings."""
-    outcomes = []
+    outcomes: list[Outcome] = []
+
+    def tell(line: str) -> None:
+        text = f"realtime-ser: {printable(line)}"
+        progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     with progress_bar() as progress, running(work, jobs, signals) as results:
         bar = progress.add_task("analysing", total=len(work), hours="")
         for item, result in zip(work, results, strict=False):
@@ -162,14 +168,13 @@ def collect(
                 outcome = result()
             outcomes.append(outcome)
             if outcome.error:
-                progress.console.print(f"realtime-ser: {outcome.error}", markup=False, highlight=False, soft_wrap=True)
+                tell(outcome.error)
             elif outcome.problem:
-                line = f"realtime-ser: {item.path}: {outcome.problem}"
-                progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                tell(f"{item.path}: {outcome.problem}")
             if joined is not None and item.csv.exists():
                 joined.join(item.csv)
             if print_lines and not outcome.error:
-                print(f"{item.path}: {outcome.summary}", flush=True)
+                print(f"{printable(str(item.path))}: {outcome.summary}", flush=True)
             seconds = sum(o.audio_s for o in outcomes)
             progress.update(bar, advance=1, hours=f"{seconds / 3600:.2f} h of audio")
             if signals.received:

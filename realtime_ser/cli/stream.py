@@ -13,6 +13,7 @@ from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.dashboard import Dashboard, PlainLines
 from realtime_ser.errors import RealtimeSerError, SinkError
 from realtime_ser.events import Event, SessionClosed
+from realtime_ser.printable import printable
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.sinks.background import Background, Sink
@@ -144,7 +145,7 @@ def stream(
             deliver(last)
             closed = last[-1] if isinstance(last[-1], SessionClosed) else None
         if problem:
-            print(f"realtime-ser: {source.name}: {problem}", file=sys.stderr)
+            print(f"realtime-ser: {printable(source.name)}: {problem}", file=sys.stderr)
         if closed is not None:
             print(totals(closed), file=sys.stderr)
     return signals.exit_code

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TextIO
 
-from realtime_ser.dashboard.render import clean
 from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, SpeechEnded, SpeechStarted, Warning
+from realtime_ser.printable import printable
 
 
 class PlainLines:
@@ -28,7 +28,10 @@ class PlainLines:
         """Write the event's line, if something changed."""
         match event:
             case SessionCreated():
-                self._line(0.0, f"{clean(event.source)}, model {clean(event.model_id)} ({clean(event.model_licence)})")
+                self._line(
+                    0.0,
+                    f"{printable(event.source)}, model {printable(event.model_id)} ({printable(event.model_licence)})",
+                )
             case SpeechStarted():
                 self._line(event.start_s, "speech")
             case SpeechEnded():
@@ -37,11 +40,11 @@ class PlainLines:
             case Measurement() if event.scores_smooth:
                 self._change(event)
             case Gap():
-                self._line(event.start_s, f"gap of {event.end_s - event.start_s:.2f} s: {clean(event.cause)}")
+                self._line(event.start_s, f"gap of {event.end_s - event.start_s:.2f} s: {printable(event.cause)}")
             case Warning():
-                self._line(event.start_s, f"warning: {clean(event.message)}: {clean(event.remedy)}")
+                self._line(event.start_s, f"warning: {printable(event.message)}: {printable(event.remedy)}")
             case Marker():
-                self._line(event.start_s, f"marker: {clean(event.text)}")
+                self._line(event.start_s, f"marker: {printable(event.text)}")
             case _:
                 pass
 
@@ -56,7 +59,7 @@ class PlainLines:
         """The stream is its owner's to close."""
 
     def _change(self, event: Measurement) -> None:
-        label = clean(event.label) if event.label else "unsure"
+        label = printable(event.label) if event.label else "unsure"
         if label == self._shown:
             return
         self._shown = label

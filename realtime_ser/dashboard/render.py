@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from rich.console import Group
 from rich.text import Text
 
 from realtime_ser.dashboard.state import SHOWN_S, Point, Snapshot
+from realtime_ser.printable import printable
 
 COLOURS = {
     "neutral": "white",
@@ -20,14 +19,8 @@ COLOURS = {
 }
 _OTHER_COLOURS = ("cyan", "magenta", "bright_green", "bright_blue", "orange3", "pink1")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TALLEST_TRACE = 4
 _LEVEL_RANGE_DB = (-70.0, 0.0)
-
-
-def clean(text: str) -> str:
-    """Without anything that would move the terminal's cursor."""
-    return _CONTROL.sub("�", text)
 
 
 def colour_of(label: str, labels: tuple[str, ...]) -> str:
@@ -62,8 +55,8 @@ def _spread(left: Text, right: Text, width: int) -> Text:
 def _header(now: Snapshot, width: int) -> Text:
     seconds = int(now.elapsed_s)
     clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    left = Text.assemble(("realtime-ser ", "bold"), (clean(now.source), "cyan"))
-    return _spread(left, Text.assemble((clean(now.model_id) + "  ", "bright_black"), (clock, "bold")), width)
+    left = Text.assemble(("realtime-ser ", "bold"), (printable(now.source), "cyan"))
+    return _spread(left, Text.assemble((printable(now.model_id) + "  ", "bright_black"), (clock, "bold")), width)
 
 
 def _current(now: Snapshot, width: int) -> list[Text]:
@@ -75,7 +68,7 @@ def _current(now: Snapshot, width: int) -> list[Text]:
         mood = Text.assemble(("  ● speech    ", "bold"), ("unsure", "italic"), (f"  {now.confidence or 0:.0%}", "dim"))
     else:
         colour = colour_of(now.label, now.labels)
-        name = Text(f" {clean(now.label).upper()} ", style=f"bold black on {colour}")
+        name = Text(f" {printable(now.label).upper()} ", style=f"bold black on {colour}")
         mood = Text.assemble(("  ● speech    ", "bold"), name, (f"  {now.confidence or 0:.0%}", "bold"))
     dim = now.state == "no_speech"
     arousal = _centred("arousal", now.arousal, dim)
@@ -144,7 +137,7 @@ def _trace(now: Snapshot, label: str, width: int, rows: int) -> list[Text]:
             part = min(8, max(0, eighths - 8 * (rows - 1 - row)))
             empty = "·" if row == rows - 1 and score is None else " "
             line.append(_BLOCKS[part] if part else empty, style if part else "grey23")
-    name = Text(f"  {clean(label)[:10]:<10}", style=f"bold {colour}" if leading else colour)
+    name = Text(f"  {printable(label)[:10]:<10}", style=f"bold {colour}" if leading else colour)
     shown = "" if value is None or now.state == "no_speech" else f"{value:4.0%}"
     last = name + upper[-1] + Text(f" {shown:>4}", style="bold" if leading else "")
     return [Text(" " * 12) + line for line in upper[:-1]] + [last]
@@ -184,8 +177,8 @@ def _status(now: Snapshot, width: int) -> list[Text]:
     )
     note = Text()
     if now.warning:
-        note = Text(f"  ! {clean(now.warning)}", style="bright_yellow")
+        note = Text(f"  ! {printable(now.warning)}", style="bright_yellow")
     elif now.csv_path:
-        note = Text(f"  timeline → {clean(now.csv_path)}", style="bright_black")
+        note = Text(f"  timeline → {printable(now.csv_path)}", style="bright_black")
     keys = Text.assemble(("  q", "bold"), " quit  ", ("m", "bold"), " mark")
     return [costs, note, _spread(keys, Text("No audio is stored or sent.", style="bright_black"), width)]

@@ -45,7 +45,7 @@ class LineFile:
 
     def write(self, line: str) -> None:
         """Write a line; its line end is added."""
-        content = memoryview(f"{line}\n".encode())
+        content = memoryview(f"{line}\n".encode(errors="replace"))
         written = 0
         try:
             while written < len(content):  # an unbuffered write may take only a part before the disk is full
@@ -93,7 +93,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a whole file beside its place, then move it there; raises SinkError."""
     temporary = path.with_name(path.name + ".new")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

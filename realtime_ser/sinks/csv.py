@@ -6,16 +6,14 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from realtime_ser.errors import SinkError
 from realtime_ser.events import SCHEMA, Event, Gap, Marker, Measurement, SessionCreated, Warning
+from realtime_ser.printable import printable
 from realtime_ser.sinks._file import LineFile, Mode, write_atomically
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def columns(labels: Sequence[str]) -> list[str]:
@@ -38,7 +36,7 @@ def _number(value: float | None, decimals: int) -> str:
 
 def _text(value: str | None) -> str:
     """Free text without control characters, and with a leading apostrophe where a spreadsheet would see a formula."""
-    clean = _CONTROL.sub(" ", value or "")
+    clean = printable(value or "")
     return f"'{clean}" if clean[:1] in ("=", "+", "-", "@") else clean
 
 

@@ -39,7 +39,8 @@ class JsonLinesSink:
         if self._file is not None:
             self._file.write(line)
         elif self._stream is not None:
-            self._stream.write(line + "\n")
+            # As in a file: a stand-in for an undecodable byte is no text.
+            self._stream.write(line.encode(errors="replace").decode() + "\n")
             self._stream.flush()
 
     def close(self) -> None:

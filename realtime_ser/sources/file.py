@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,8 @@ class FileSource:
         try:
             if path.stat().st_size == 0:
                 raise SourceError(f"{path}: the file is empty", "nothing was recorded into it")
-            self._file = soundfile.SoundFile(path)
+            # As bytes: soundfile cannot encode a name that is no valid text.
+            self._file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
         except FileNotFoundError:
             raise SourceError(f"{path}: no such file", "check the path") from None
         except (soundfile.LibsndfileError, OSError) as error:

@@ -138,8 +138,6 @@ def _open(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Denormals in a decaying state would slow every chunk of a long silence.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         # From bytes, so that external data cannot be pulled in from beside the file.
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]), content

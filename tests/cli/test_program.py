@@ -133,6 +133,21 @@ def test_missing_file(tmp_path: Path) -> None:
     one_line(program("replay", tmp_path / "none.wav"), 1, "none.wav", "no such file")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
+def test_strange_file_names_cannot_hurt(tmp_path: Path, speech_wav: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in (b"\xff\xfe.wav", b"\x1b[2J=1+1.wav", "ümläut [red].wav".encode(), b"two\nlines.wav"):
+        (folder / os.fsdecode(name)).write_bytes(speech_wav.read_bytes())
+    done = program("analyze", folder, "--csv", tmp_path / "t.csv", "--rows", "file")
+    assert done.returncode == 0
+    assert len(rows(tmp_path / "t.csv")) == 4
+    done = program("replay", folder / os.fsdecode(b"\x1b[2J=1+1.wav"), "--speed", "max")
+    assert "\x1b" not in done.stdout
+    one_line(program("replay", folder / "\x1b[2Jnone.wav"), 1, "no such file")
+    assert program("analyze", folder).returncode == 0
+
+
 def test_folder_where_a_file_is_expected(tmp_path: Path) -> None:
     one_line(program("replay", tmp_path), 1, str(tmp_path), "is a folder")
 
