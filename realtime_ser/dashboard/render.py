@@ -112,14 +112,13 @@ def _level(now: Snapshot, width: int) -> Text:
 
 def _columns(now: Snapshot, room: int) -> list[Point | None]:
     """For each column of the last minute the point in force there; the latest on the right."""
-    end_s = max(now.elapsed_s, SHOWN_S)
     points, k = now.points, 0
     columns: list[Point | None] = []
     for column in range(room):
-        at_s = end_s - SHOWN_S + SHOWN_S * (column + 1) / room
+        at_s = now.elapsed_s - SHOWN_S + SHOWN_S * (column + 1) / room
         while k < len(points) and points[k].at_s <= at_s:
             k += 1
-        columns.append(points[k - 1] if k and at_s <= now.elapsed_s + SHOWN_S / room else None)
+        columns.append(points[k - 1] if k else None)
     return columns
 
 
@@ -135,7 +134,7 @@ def _trace(now: Snapshot, label: str, width: int, rows: int) -> list[Text]:
         eighths = 0 if score is None else max(1, round(score * 8 * rows))
         for row, line in enumerate(upper):
             part = min(8, max(0, eighths - 8 * (rows - 1 - row)))
-            empty = "·" if row == rows - 1 and score is None else " "
+            empty = "·" if point and row == rows - 1 and score is None else " "
             line.append(_BLOCKS[part] if part else empty, style if part else "grey23")
     name = Text(f"  {printable(label)[:10]:<10}", style=f"bold {colour}" if leading else colour)
     shown = "" if value is None or now.state == "no_speech" else f"{value:4.0%}"
@@ -150,14 +149,14 @@ def _trace_room(width: int) -> int:
 def _axis(now: Snapshot, width: int) -> Text:
     room = _trace_room(width)
     axis = list("┈" * room)
-    start_s = max(now.elapsed_s, SHOWN_S) - SHOWN_S
+    start_s = now.elapsed_s - SHOWN_S
     for back_s in (45, 30, 15):
         text = f"-{back_s}s"
         at = round((1 - back_s / SHOWN_S) * room)
         axis[at : at + len(text)] = text
     for marker_s in now.markers_s:
-        at = int((marker_s - start_s) / SHOWN_S * room)
-        if 0 <= at < room:
+        at = min(int((marker_s - start_s) / SHOWN_S * room), room - 1)
+        if at >= 0:
             axis[at] = "▲"
     return Text(" " * 12 + "".join(axis)[:room] + " now", style="bright_black")
 
