@@ -11,6 +11,7 @@ from realtime_ser.events import Event
 
 _MOST_WAITING = 20_000
 """Events: over an hour of a live session."""
+_PATIENCE_S = 10.0
 
 
 class Sink(Protocol):
@@ -48,9 +49,15 @@ class Background:
             raise SinkError("a result file takes no more rows", "its disk hangs; restart with another path") from None
 
     def close(self) -> None:
-        """Write what waits, then close the sink."""
-        self._waiting.put(None)
-        self._thread.join()
+        """Write what waits, then close the sink; a disk that hangs is given up after a while."""
+        try:
+            self._waiting.put(None, timeout=_PATIENCE_S)
+        except queue.Full:
+            pass
+        else:
+            self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            raise SinkError(f"a result file's disk hangs: {self._waiting.qsize()} events not written", "check the disk")
         self._sink.close()
         self._raise()
 
