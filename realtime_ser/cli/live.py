@@ -37,6 +37,6 @@ def live(
     with ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
         view = open_view(plain, jsonl == "-", csv)
-        # Infinite speed: the microphone itself sets the pace.
-        code = stream(microphone, session, sinks, view, Pace(float("inf")), duration)
+        pace = Pace(float("inf"), lambda: microphone.backlog_s)
+        code = stream(microphone, session, sinks, view, pace, duration)
     raise typer.Exit(code)

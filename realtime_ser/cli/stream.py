@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,11 +25,13 @@ from realtime_ser.sources import Block, Lost, Source
 class Pace:
     """When a block of a recording may be heard: when it would have been spoken, at `speed` times life.
 
-    Also keeps the books: how far analysis lags behind, and what share of the audio's time it takes.
+    Also keeps the books: how far analysis lags behind, and what share of the audio's time it takes. What is really live
+    has infinite speed, sets the pace itself, and tells with `backlog_s` how much of it waits to be heard.
     """
 
-    def __init__(self, speed: float) -> None:
+    def __init__(self, speed: float, backlog_s: Callable[[], float] | None = None) -> None:
         self._speed = speed
+        self._backlog_s = backlog_s
         self._begun = time.perf_counter()
         self._busy_s = 0.0
 
@@ -45,6 +47,8 @@ class Pace:
 
     def lag_s(self, audio_s: float) -> float:
         """How long ago the last sample heard should have been heard."""
+        if self._backlog_s is not None:
+            return self._backlog_s()
         if self._speed == float("inf"):
             return 0.0
         return max(0.0, time.perf_counter() - self._begun - audio_s / self._speed)

@@ -112,6 +112,11 @@ class Microphone:
         self._expected_s = 0.0
         self._stopped = False
 
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that have arrived and were not yet taken."""
+        return self._ring.available / self.rate_hz
+
     def stop(self) -> None:
         """End the iteration."""
         self._stopped = True
