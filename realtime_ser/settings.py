@@ -33,14 +33,12 @@ class GateSettings:
     """So much before the onset belongs to the segment."""
     snr_enter_db: float = 6.0
     """A frame counts towards an onset only this far above the noise floor."""
-    snr_stay_db: float = 3.0
+    snr_stay_db: float = 4.0
     """Inside a segment a frame counts as speech this far above the noise floor."""
     min_level_dbfs: float = -70.0
     """Below this nothing is speech."""
-    floor_rise_db_per_s: float = 6.0
-    """How fast the noise floor follows a louder background; it follows a quieter one at once."""
-    floor_rise_voiced_db_per_s: float = 1.0
-    """The same while webrtcvad hears a voice: long speech must not become the floor."""
+    floor_window_s: float = 2.0
+    """The noise floor is the quietest tenth of a second of the last so many: speech pauses within them."""
 
     def __post_init__(self) -> None:
         _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness {self.aggressiveness}", "use 0, 1, 2 or 3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -14,11 +15,11 @@ from realtime_ser.settings import RATE_HZ, GateSettings
 FRAME_SAMPLES = RATE_HZ // 50
 """20 ms: the longest frame but one that webrtcvad takes."""
 
-_FLOOR_START_DBFS = -45.0
+_FLOOR_START_DBFS = -35.0
 """The floor begins at the first frame's level, but no higher than this: a recording may begin within a word."""
-_FLOOR_LOWEST_DBFS = -90.0
-_FLOOR_FALL = 0.1
-"""Share of the way to a quieter frame that the floor falls at once: about 0.2 s to settle."""
+_FLOOR_LOWEST_DBFS = -75.0
+"""No room is quieter; a fade from digital silence must not make its noise stand out."""
+_FLOOR_BLOCK_FRAMES = 5
 _VAD_FLOOR_DBFS = -50.0
 """webrtcvad hears the input with its noise floor brought here: it is deaf to quiet voices and trusts loud noise."""
 _VAD_GAIN_DB = (-20.0, 30.0)
@@ -87,8 +88,8 @@ def level_dbfs(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 class SpeechGate:
     """Samples at 16 kHz → opened, continued and closed speech segments, and silence between them.
 
-    A frame counts as speech if webrtcvad says so and its level stands clear of the noise floor. The floor falls to
-    quieter frames within 0.2 s and rises slowly, so it follows a fan but not a sentence.
+    A frame counts as speech if webrtcvad says so and its level stands clear of the noise floor. The floor is
+    the quietest moment of the last seconds, so it follows a fan but not a sentence.
     """
 
     _pending: NDArray[np.float32]
@@ -98,6 +99,7 @@ class SpeechGate:
         s = self._settings
         self._onset_frames = s.onset_ms // 20
         self._hangover_frames = s.hangover_ms // 20
+        self._quietest: deque[float] = deque(maxlen=round(s.floor_window_s * 50 / _FLOOR_BLOCK_FRAMES))
         self._recent: deque[bool] = deque(maxlen=s.onset_window_ms // 20)
         self._preroll: deque[NDArray[np.float32]] = deque(maxlen=(s.preroll_ms + s.onset_window_ms) // 20)
         self.reset()
@@ -128,7 +130,10 @@ class SpeechGate:
         self._at = at
         self._open = False
         self._speech_end = at
-        self._floor_dbfs: float | None = None
+        self._floor_dbfs = _FLOOR_START_DBFS
+        self._quietest.clear()
+        self._block_power = 0.0
+        self._block_frames = 0
         self._pending = np.empty(0, np.float32)
         self._recent.clear()
         self._preroll.clear()
@@ -136,7 +141,7 @@ class SpeechGate:
     def _step(self, frame: NDArray[np.float32], level: float, clipped: int) -> list[GateOutput]:
         self._at += FRAME_SAMPLES
         speech = self._is_speech(frame, level)
-        heard = FrameLevel(level, SILENCE_DBFS if self._floor_dbfs is None else self._floor_dbfs, clipped)
+        heard = FrameLevel(level, self._floor_dbfs, clipped)
         if self._open:
             return self._inside(frame, speech, heard)
         self._recent.append(speech)
@@ -149,18 +154,24 @@ class SpeechGate:
         s = self._settings
         if level <= SILENCE_DBFS:
             return False  # exact zeros tell nothing of the room
-        if self._floor_dbfs is None:
-            self._floor_dbfs = max(min(level, _FLOOR_START_DBFS), _FLOOR_LOWEST_DBFS)
+        self._track_floor(level)
         gain_db = min(max(_VAD_FLOOR_DBFS - self._floor_dbfs, _VAD_GAIN_DB[0]), _VAD_GAIN_DB[1])
         pcm = np.clip(frame * (32768 * 10 ** (gain_db / 20)), -32768, 32767).astype(np.int16)
         voiced: bool = self._vad.is_speech(pcm.tobytes(), RATE_HZ)
-        if level < self._floor_dbfs:
-            self._floor_dbfs += _FLOOR_FALL * (max(level, _FLOOR_LOWEST_DBFS) - self._floor_dbfs)
-        else:
-            rise_db_per_s = s.floor_rise_voiced_db_per_s if voiced else s.floor_rise_db_per_s
-            self._floor_dbfs = min(level, self._floor_dbfs + rise_db_per_s * FRAME_SAMPLES / RATE_HZ)
         margin = s.snr_stay_db if self._open else s.snr_enter_db
         return voiced and level >= max(self._floor_dbfs + margin, s.min_level_dbfs)
+
+    def _track_floor(self, level: float) -> None:
+        """Minimum statistics (Martin, 2001) in its simplest form: the quietest block of the last seconds."""
+        if not self._quietest:
+            self._quietest.append(max(min(level, _FLOOR_START_DBFS), _FLOOR_LOWEST_DBFS))
+        self._block_power += 10 ** (level / 10)
+        self._block_frames += 1
+        if self._block_frames == _FLOOR_BLOCK_FRAMES:
+            block_dbfs = 10 * math.log10(self._block_power / _FLOOR_BLOCK_FRAMES)
+            self._quietest.append(max(block_dbfs, _FLOOR_LOWEST_DBFS))
+            self._block_power, self._block_frames = 0.0, 0
+        self._floor_dbfs = min(self._quietest)
 
     def _begin(self, heard: FrameLevel) -> SpeechOpened:
         first = len(self._recent) - list(self._recent).index(True)

@@ -96,6 +96,13 @@ def test_steady_noise_does_not_open(kind: str) -> None:
     assert speech_s(noise) < 0.5
 
 
+@pytest.mark.parametrize("before_dbfs", [-300, -100, -70])
+def test_noise_that_sets_in_is_known_for_noise_soon(before_dbfs: float) -> None:
+    quiet = np.random.default_rng(0).normal(0, 10 ** (before_dbfs / 20), 3 * 16_000).astype(np.float32)
+    # The floor looks back 2 s, and webrtcvad learns a new noise in about one.
+    assert speech_s(np.concatenate((quiet, pink(30 * 16_000, -50)))) < 3.5
+
+
 def test_speech_is_found_in_noise(speech: NDArray[np.float32]) -> None:
     noisy = speech + pink(len(speech), 20 * np.log10(speech.std()) - 15)
     assert speech_s(noisy) > 0.6 * speech_s(speech)
