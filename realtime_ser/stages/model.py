@@ -37,6 +37,8 @@ class Contract:
 
     model_id: str
     licence: str
+    trained_on: tuple[str, ...]
+    """Names of corpora: figures on them are no figures on strangers."""
     labels: tuple[str, ...]
     features: FeatureSettings
     filterbank: NDArray[np.float32]
@@ -111,6 +113,7 @@ def _contract(fields: Mapping[str, Any]) -> Contract:
     return Contract(
         model_id=str(fields["id"]),
         licence=str(fields["licence"]),
+        trained_on=tuple(map(str, fields["trained_on"])),
         labels=labels,
         features=features,
         filterbank=filterbank,
