@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -21,17 +22,17 @@ def main(
     output: Annotated[Path, typer.Option("-o", help="The SVG.")],
     recording: Annotated[Path | None, typer.Argument(help="What is heard; the demo if not given.")] = None,
     model: Annotated[str | None, typer.Option(help="A bundled model's name.")] = None,
-    at_s: Annotated[float, typer.Option("--at", help="At which second.")] = 50.0,
+    at_s: Annotated[float, typer.Option("--at", help="At which second.")] = 55.0,
 ) -> None:
     """Draw the dashboard as it looks at a second of a recording."""
     source = FileSource(recording or demo_path(), block_s=0.05)
     session = Session(model, source=source.path.name)
     state = DashboardState()
+    begun = time.perf_counter()
     for block in source:
         for event in session.push(block, source.rate_hz):
             state.update(event)
-        # Lag and cost belong to a machine, not to a picture.
-        state.progress(session.clock_s, 0, 0, 0)
+        state.progress(session.clock_s, 0, (time.perf_counter() - begun) / session.clock_s, 0)
         if session.clock_s >= at_s:
             break
     console = Console(width=WIDTH, height=HEIGHT, record=True, file=io.StringIO())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
+from io import RawIOBase
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal, TextIO, cast
 
 from realtime_ser.errors import SinkError
 
 Mode = Literal["new", "overwrite", "append"]
+_LONGEST_FIRST_LINE = 1 << 20
 
 
 class LineFile:
@@ -45,17 +48,13 @@ class LineFile:
 
     def write(self, line: str) -> None:
         """Write a line; its line end is added."""
-        content = memoryview(f"{line}\n".encode(errors="replace"))
-        written = 0
         try:
-            while written < len(content):  # an unbuffered write may take only a part before the disk is full
-                written += self._file.write(content[written:]) or 0
+            self._good_bytes += _write_line(self._file, line)
         except OSError as error:
             self._undo()
             raise SinkError(
                 f"{self.path}: cannot be written any more ({_reason(error)})", "what is in it so far is intact"
             ) from None
-        self._good_bytes += written
 
     def close(self) -> None:
         """Close the file."""
@@ -71,6 +70,49 @@ class LineFile:
                 self._file.seek(self._good_bytes)
             except OSError:
                 return  # then the last line stays unfinished, as after a power cut
+
+
+class LineStream:
+    """Whole lines as UTF-8, whatever the stream's own encoding, into a text stream that somebody else owns.
+
+    Raises
+    ------
+    SinkError
+        When written: its reader is gone, or the disk behind it is full.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._name = str(getattr(stream, "name", "stream")).strip("<>")
+        stream.flush()
+        # Unbuffered: of a line that failed nothing may wait, to fail once more when the interpreter ends.
+        self._raw = cast(RawIOBase, getattr(stream.buffer, "raw", stream.buffer))
+
+    def write(self, line: str) -> None:
+        """Write a line; its line end is added."""
+        try:
+            _write_line(self._raw, line)
+        except OSError as error:
+            raise SinkError(f"{self._name}: cannot be written any more ({_reason(error)})") from None
+
+    def close(self) -> None:
+        """Nothing: the stream is its owner's to close."""
+
+
+def _write_line(raw: RawIOBase | IO[Any], line: str) -> int:
+    content = memoryview(f"{line}\n".encode(errors="replace"))
+    written = 0
+    while written < len(content):  # an unbuffered write may take only a part before the disk is full
+        written += raw.write(content[written:]) or 0
+    return written
+
+
+def first_line(path: Path) -> str | None:
+    """Its first line with the line end, if it has come to that; '' for an empty file, None for what is no text."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.readline(_LONGEST_FIRST_LINE)
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def drop_unfinished_line(path: Path) -> None:
@@ -96,7 +138,8 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="replace")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise SinkError(f"{path}: cannot be written ({_reason(error)})", "choose another path") from None
 
 

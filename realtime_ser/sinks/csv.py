@@ -13,7 +13,7 @@ from typing import Any, Literal
 from realtime_ser.errors import SinkError
 from realtime_ser.events import SCHEMA, Event, Gap, Marker, Measurement, SessionCreated, Warning
 from realtime_ser.printable import printable
-from realtime_ser.sinks._file import LineFile, Mode, write_atomically
+from realtime_ser.sinks._file import LineFile, Mode, first_line, write_atomically
 
 
 def columns(labels: Sequence[str]) -> list[str]:
@@ -79,14 +79,22 @@ class CsvSink:
         if self._appends:
             _check_header(path, header)
         self._file = LineFile(path, mode)
+        self._beside = _sidecar_path(path) if path.is_file() else None  # nothing stands beside a pipe or device
+        self._joined: list[str] = []
+        self._joined_fields: dict[str, Any] = {}
         if self._file.empty:
-            self._file.write(header)
+            try:
+                self._file.write(header)
+            except SinkError:
+                self._file.close()
+                raise
 
     def write(self, event: Event) -> None:
         """Write the event's row, if it has one."""
         match event:
             case SessionCreated():
-                self._sidecar(event)
+                fields = {k: v for k, v in event.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
+                self._sidecar(fields | {"columns": columns(self._labels)})
             case Measurement(trigger=trigger):
                 if self._rows == "all" or trigger == "utterance":
                     self._row(event, self._measurement(event))
@@ -100,36 +108,42 @@ class CsvSink:
                 pass
 
     def join(self, path: Path) -> None:
-        """Append the rows of another timeline with the same columns, and take over its sidecar if this has none."""
+        """Append the rows of another timeline with the same columns, and take over its sidecar if this has none.
+
+        Raises
+        ------
+        SinkError
+            If this goes on a timeline of another model; nothing of the other is then written.
+        """
+        sidecar = _sidecar_path(path)
+        if sidecar.exists():
+            fields = json.loads(sidecar.read_text(encoding="utf-8"))
+            self._joined.append(fields["source"])
+            self._joined_fields = fields | {"source": self._joined}
+            if len(self._joined) == 1:  # the others when closed: not the whole list again for each of thousands
+                self._sidecar(self._joined_fields)
         with path.open(encoding="utf-8", newline="") as part:
             next(part, None)
             for line in part:
                 if line.endswith("\n"):
                     self._file.write(line[:-1])
-        sidecar, own = _sidecar_path(path), _sidecar_path(self._file.path)
-        if sidecar.exists() and not self._appends:
-            fields = json.loads(sidecar.read_text(encoding="utf-8"))
-            sources = json.loads(own.read_text(encoding="utf-8"))["source"] if self._joined else []
-            fields["source"] = [*sources, fields["source"]]
-            write_atomically(own, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
-            self._joined = True
-
-    _joined = False
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if len(self._joined) > 1:
+            self._sidecar(self._joined_fields)
+            self._joined = []
 
-    def _sidecar(self, created: SessionCreated) -> None:
-        path = _sidecar_path(self._file.path)
-        if self._file.path.exists() and not self._file.path.is_file():
-            return  # a pipe or device has nothing beside it
-        fields = {k: v for k, v in created.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
-        fields["columns"] = columns(self._labels)
+    def _sidecar(self, fields: dict[str, Any]) -> None:
+        """Say what the rows are made with; or, of rows that are there already, see that it is the same."""
+        path = self._beside
+        if path is None:
+            return
         if self._appends and path.exists():
             _check_sidecar(path, fields)
-            return
-        write_atomically(path, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+        else:
+            write_atomically(path, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
     def _measurement(self, event: Measurement) -> dict[str, Any]:
         cells: dict[str, Any] = {
@@ -169,12 +183,9 @@ def _sidecar_path(path: Path) -> Path:
 
 
 def _check_header(path: Path, header: str) -> None:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            found = file.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        found = ""
-    if found != header:
+    found = first_line(path)
+    # A writer may have been killed within the header: that is cut off and written anew.
+    if found is None or not (found.rstrip("\r\n") == header or header.startswith(found)):
         raise SinkError(f"{path}: is no timeline with these labels", "append to a timeline of the same model")
 
 

@@ -7,8 +7,11 @@ import math
 from pathlib import Path
 from typing import Any, TextIO
 
+from realtime_ser.errors import SinkError
 from realtime_ser.events import Event
-from realtime_ser.sinks._file import LineFile, Mode
+from realtime_ser.sinks._file import LineFile, LineStream, Mode, first_line
+
+_BEGINNING = '{"type":"session.created"'
 
 
 def _finite(value: Any) -> Any:
@@ -21,29 +24,32 @@ def _finite(value: Any) -> Any:
 
 
 class JsonLinesSink:
-    """One compact object per event and line, flushed, to a file or to an open text stream.
+    """One compact object per event and line, flushed, to a file or to an open text stream, which stays open.
 
     Raises
     ------
     SinkError
-        As `LineFile`, for a path.
+        If the file exists, holds something else, or it cannot be written.
     """
 
     def __init__(self, target: Path | TextIO, mode: Mode = "new") -> None:
-        self._stream = None if isinstance(target, Path) else target
-        self._file = LineFile(target, mode) if isinstance(target, Path) else None
+        if isinstance(target, Path) and mode == "append" and target.is_file():
+            _check_beginning(target)
+        self._lines = LineFile(target, mode) if isinstance(target, Path) else LineStream(target)
 
     def write(self, event: Event) -> None:
         """Write the event."""
-        line = json.dumps(_finite(event.to_dict()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        if self._file is not None:
-            self._file.write(line)
-        elif self._stream is not None:
-            # As in a file: a stand-in for an undecodable byte is no text.
-            self._stream.write(line.encode(errors="replace").decode() + "\n")
-            self._stream.flush()
+        self._lines.write(
+            json.dumps(_finite(event.to_dict()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        )
 
     def close(self) -> None:
         """Close the file; a stream is its owner's to close."""
-        if self._file is not None:
-            self._file.close()
+        self._lines.close()
+
+
+def _check_beginning(path: Path) -> None:
+    """Appending cuts off an unfinished last line: never that of a file that is not ours."""
+    found = first_line(path)
+    if found is None or not (found.startswith(_BEGINNING) or _BEGINNING.startswith(found)):
+        raise SinkError(f"{path}: holds no events", "append to a file that --jsonl began")

@@ -109,7 +109,8 @@ class Microphone:
         self.channels = min(found.channels, 2)
         self._device = found.index
         self._ring = RingBuffer(round(RING_S * self.rate_hz), self.channels)
-        self._expected_s = 0.0
+        self._expected_s: float | None = None
+        """When the next sample should have been recorded, by the device's clock; None before the first."""
         self._stopped = False
 
     @property
@@ -143,9 +144,10 @@ class Microphone:
         while not self._stopped:
             if lost := self._ring.take_loss():
                 yield Lost(lost, "overflow: the machine was too busy")
-            elif self._ring.available:
+            # Not `available`: a loss may have been recorded just now, and what is behind it is not to be read yet.
+            elif len(block := self._ring.read(self.rate_hz // 10)):
                 heard = time.monotonic()
-                yield self._ring.read(self.rate_hz // 10)
+                yield block
             else:
                 if time.monotonic() - heard > _SILENT_S:
                     raise DeviceError(f"{self.name}: delivers no more audio", "was it unplugged? start again")
@@ -153,7 +155,8 @@ class Microphone:
 
     def _callback(self, block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
         begin_s = when.inputBufferAdcTime
-        if status.input_overflow:
+        # On the first block the flag tells of the time before we listened: nothing of ours is lost.
+        if status.input_overflow and self._expected_s is not None:
             # PortAudio says that samples are missing, not how many: the device's clock does.
             self._ring.lose(max(1, round((begin_s - self._expected_s) * self.rate_hz)))
         self._expected_s = begin_s + frames / self.rate_hz

@@ -26,7 +26,7 @@ from realtime_ser.stages.features import FeatureSettings
 
 CONTRACT_KEY = "realtime_ser"
 CONTRACT_VERSION = 1
-DEFAULT_MODEL = "ser-base"
+DEFAULT_MODEL = "ser-research"
 _LARGEST_FILE_BYTES = 100_000_000
 _LARGEST_FILTERBANK_BYTES = 1_000_000
 

@@ -18,6 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from realtime_ser.sources.demo import demo_path
+from realtime_ser.stages.model import DEFAULT_MODEL
 
 Demo = tuple[NDArray[np.int16], int]
 
@@ -407,7 +408,7 @@ def test_nothing_to_analyze_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_models_and_help_answer() -> None:
     assert "default" in program("models").stdout
-    assert "fits the contract" in program("models", "ser-base").stdout
+    assert "fits the contract" in program("models", DEFAULT_MODEL).stdout
     assert "replay" in program("--help").stdout
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from realtime_ser.errors import SinkError
-from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, Warning
+from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, SpeechEnded, Warning
 from realtime_ser.sinks.background import Background
 from realtime_ser.sinks.csv import CsvSink, columns
 from realtime_ser.sinks.jsonl import JsonLinesSink
@@ -163,17 +163,94 @@ def test_sidecar_says_what_the_rows_were_made_with(tmp_path: Path) -> None:
     assert fields["columns"] == columns(LABELS)
 
 
-def test_json_lines_are_json_without_nan(tmp_path: Path) -> None:
-    stream = io.StringIO()
+def test_only_whole_utterances_if_so_wanted(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "t.csv", LABELS, file="a.wav", rows="utterance")
+    pooled = replace(SPOKEN, trigger="utterance")
+    events = (SPOKEN, pooled, SpeechEnded(**COMMON, utterance=1, duration_s=1.25, measurement=pooled))
+    for event in (*events, Marker(**COMMON, text="x")):
+        sink.write(event)
+    assert [(r["event"], r["trigger"]) for r in read(tmp_path / "t.csv")] == [
+        ("measurement", "utterance"),
+        ("marker", ""),
+    ]
+
+
+def test_overwrite_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("old\n" * 1_000)
+    CsvSink(path, LABELS, file="", mode="overwrite").close()
+    assert path.read_text() == ",".join(columns(LABELS)) + "\n"
+
+
+@pytest.mark.parametrize("kept", [0, 5, -1])
+def test_append_mends_a_header_that_was_cut_off(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "t.csv"
+    whole = ",".join(columns(LABELS)) + "\n"
+    path.write_text(whole[:kept])
+    CsvSink(path, LABELS, file="", mode="append").close()
+    assert path.read_text() == whole
+
+
+def part(path: Path, file: str, created: SessionCreated = CREATED) -> Path:
+    sink = CsvSink(path, LABELS, file=file)
+    sink.write(replace(created, source=file))
+    sink.write(SPOKEN)
+    sink.close()
+    return path
+
+
+def test_parts_are_joined_under_one_header_and_one_sidecar(tmp_path: Path) -> None:
+    joined = CsvSink(tmp_path / "all.csv", LABELS, file="")
+    for name in ("a.wav", "b.wav", "c.wav"):
+        joined.join(part(tmp_path / f"{name}.csv", name))
+    joined.close()
+    assert [r["file"] for r in read(tmp_path / "all.csv")] == ["a.wav", "b.wav", "c.wav"]
+    fields = json.loads((tmp_path / "all.csv.json").read_text())
+    assert (fields["source"], fields["model_sha256"]) == (["a.wav", "b.wav", "c.wav"], "abc")
+
+
+def test_a_part_of_another_model_is_not_joined_to_a_timeline_that_was_there(tmp_path: Path) -> None:
+    path = part(tmp_path / "t.csv", "a.wav")
+    before = path.read_bytes()
+    joined = CsvSink(path, LABELS, file="", mode="append")
+    with pytest.raises(SinkError, match="another model"):
+        joined.join(part(tmp_path / "p.csv", "b.wav", replace(CREATED, model_sha256="def")))
+    joined.close()
+    assert path.read_bytes() == before
+
+
+def test_json_lines_are_json_without_nan() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")  # as on Windows
     sink = JsonLinesSink(stream)
     sink.write(replace(SPOKEN, arousal=float("nan")))
-    sink.write(Marker(**COMMON, text="ärger\n"))
+    sink.write(Marker(**COMMON, text="ärger 怒り\n"))
     sink.close()
-    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    content = stream.buffer.getvalue().decode()
+    assert "怒り" in content
+    assert not stream.closed
+    first, second = (json.loads(line) for line in content.splitlines())
     assert first["type"] == "measurement"
     assert first["arousal"] is None
     assert first["scores"] == {"neutral": 0.2, "happy": 0.8}
-    assert second["text"] == "ärger\n"
+    assert second["text"] == "ärger 怒り\n"
+
+
+def test_json_lines_go_on_behind_their_own_and_nobody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    sink = JsonLinesSink(path)
+    sink.write(CREATED)
+    sink.close()
+    path.write_text(path.read_text() + '{"type":"meas')  # killed in the middle of a line
+    sink = JsonLinesSink(path, "append")
+    sink.write(Marker(**COMMON, text=""))
+    sink.close()
+    assert [json.loads(line)["type"] for line in path.read_text().splitlines()] == ["session.created", "marker"]
+    foreign = tmp_path / "notes.txt"
+    for content in (b"one line, without an end", b'{"type":"other"}\n', b"\xff\xfe"):
+        foreign.write_bytes(content)
+        with pytest.raises(SinkError, match="holds no events"):
+            JsonLinesSink(foreign, "append")
+        assert foreign.read_bytes() == content
 
 
 class Slow:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime_ser.sources.ring import RingBuffer
@@ -60,7 +61,7 @@ def test_two_threads_agree() -> None:
             n = min(int(rng.integers(1, 400)), total - at)
             # A producer that waits for room, so that all must arrive.
             while 1_000 - ring.available < n:
-                pass
+                time.sleep(0)
             ring.write(np.repeat(np.arange(at, at + n, dtype=np.float32)[:, None], 2, axis=1))
             at += n
 
@@ -71,6 +72,8 @@ def test_two_threads_agree() -> None:
     while arrived < total:
         lost += ring.take_loss()
         block = ring.read(333)
+        if not len(block):
+            time.sleep(0)
         arrived += len(block)
         blocks.append(block)
     thread.join()
@@ -78,6 +81,40 @@ def test_two_threads_agree() -> None:
     assert lost == 0
     np.testing.assert_array_equal(samples[:, 0], np.arange(total, dtype=np.float32))
     np.testing.assert_array_equal(samples[:, 0], samples[:, 1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 64),
+    st.lists(st.integers(1, 100), min_size=1, max_size=80),
+    st.lists(st.integers(1, 100), min_size=1, max_size=20),
+)
+def test_a_writer_that_never_waits_loses_samples_but_never_their_place(
+    capacity: int, writes: list[int], reads: list[int]
+) -> None:
+    ring = RingBuffer(capacity, 1)
+    total = sum(writes)
+    samples = np.arange(total, dtype=np.float32)[:, None]
+
+    def produce() -> None:
+        for block in np.split(samples, np.cumsum(writes)[:-1]):
+            ring.write(block)
+            time.sleep(0)
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    position = turn = 0
+    deadline = time.monotonic() + 10
+    while position < total:
+        assert time.monotonic() < deadline, f"{total - position} samples are neither read nor lost"
+        position += ring.take_loss()
+        block = ring.read(reads[turn % len(reads)])
+        turn += 1
+        # Each sample's value is its position: so whatever was lost, the clock is right.
+        np.testing.assert_array_equal(block[:, 0], np.arange(position, position + len(block)))
+        position += len(block)
+    thread.join()
+    assert position == total
 
 
 def test_a_loss_the_writer_knows_of_is_told_in_its_place() -> None:

@@ -1,0 +1,118 @@
+"""Without a device or PortAudio one line says so. What a healthy device gives is tested in tests/live."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from realtime_ser.sources import Block, Lost
+from realtime_ser.sources.microphone import Microphone
+from realtime_ser.sources.ring import RingBuffer
+
+
+def python(code: str) -> str:
+    """Run in a fresh interpreter, as PortAudio looks for devices but once; returns what it printed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+OPEN = """
+from realtime_ser.errors import DeviceError
+from realtime_ser.sources.microphone import Microphone, list_inputs
+try:
+    if list_inputs():
+        print("there is one")
+    else:
+        Microphone(WANTED)
+except DeviceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("wanted", [None, 3, "headset"])
+def test_without_any_input_device_it_says_so_and_what_to_do(wanted: int | str | None) -> None:
+    told = python(OPEN.replace("WANTED", repr(wanted)))
+    if told == "there is one":
+        pytest.skip("this machine has an input device")
+    if "PortAudio is not installed" in told:
+        pytest.skip("PortAudio is not installed here")
+    assert told == "no microphone found: plug one in, or allow access to it in the system's settings"
+
+
+def test_without_portaudio_it_says_so_and_what_to_do() -> None:
+    if sys.platform != "linux":
+        pytest.skip("sounddevice brings its own PortAudio here")
+    hidden = "import ctypes.util\nctypes.util.find_library = lambda name: None\n"
+    told = python(hidden + OPEN.replace("WANTED", "None"))
+    assert told == "PortAudio is not installed: install it (Debian and Ubuntu: apt install libportaudio2)"
+
+
+def test_importing_the_source_does_not_load_portaudio() -> None:
+    code = "import sys, realtime_ser.sources.microphone; print('sounddevice' in sys.modules)"
+    assert python(code) == "False"
+
+
+@pytest.fixture
+def microphone() -> Microphone:
+    """One that was never opened: only what the callback and the reader share."""
+    source = object.__new__(Microphone)
+    source.name, source.rate_hz, source.channels = "none", 1_000, 1
+    source._ring = RingBuffer(5_000, 1)
+    source._expected_s = None
+    source._stopped = False
+    return source
+
+
+def call(microphone: Microphone, at_s: float, samples: int = 100, overflow: bool = False) -> None:
+    """PortAudio's call of the callback with a block that was recorded at `at_s` of its clock."""
+    microphone._callback(
+        np.full((samples, 1), at_s, np.float32),
+        samples,
+        SimpleNamespace(inputBufferAdcTime=at_s),
+        SimpleNamespace(input_overflow=overflow),
+    )
+
+
+def heard(microphone: Microphone, items: int) -> list[Block]:
+    blocks = microphone._blocks()
+    return [next(blocks) for _ in range(items)]
+
+
+def test_an_overflow_is_as_long_as_the_devices_clock_says_and_where_it_was(microphone: Microphone) -> None:
+    call(microphone, 50.0)
+    call(microphone, 50.5, overflow=True)
+    first, lost, second = heard(microphone, 3)
+    assert not isinstance(first, Lost)
+    assert not isinstance(second, Lost)
+    assert isinstance(lost, Lost)
+    assert lost.samples == 400
+    assert (first[0, 0], second[0, 0]) == (50.0, 50.5)
+
+
+def test_an_overflow_flagged_on_the_first_block_loses_nothing(microphone: Microphone) -> None:
+    # Some devices do that on every start; their clock began when the machine did.
+    call(microphone, 12_345.0, overflow=True)
+    (block,) = heard(microphone, 1)
+    assert not isinstance(block, Lost)
+    assert len(block) == 100
+
+
+def test_a_reader_that_is_late_is_told_what_did_not_fit(microphone: Microphone) -> None:
+    for n in range(60):
+        call(microphone, n / 10)
+    items = heard(microphone, 51)
+    assert sum(len(i) for i in items if not isinstance(i, Lost)) == 5_000
+    assert [i.samples for i in items if isinstance(i, Lost)] == [1_000]
+
+
+def test_stop_ends_the_iteration(microphone: Microphone) -> None:
+    call(microphone, 0.0)
+    blocks = microphone._blocks()
+    next(blocks)
+    microphone.stop()
+    assert next(blocks, None) is None
