@@ -32,3 +32,6 @@ def main() -> None:
     except RealtimeSerError as error:
         print(f"realtime-ser: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # of stdout or stderr: files have errors of their own
+        print(f"realtime-ser: {error}: the output cannot be written", file=sys.stderr)
+        sys.exit(1)

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from realtime_ser.cli import options
-from realtime_ser.errors import UsageError
+from realtime_ser.errors import SourceError, UsageError
 
 
 def replay(
@@ -42,6 +42,8 @@ def replay(
     settings = options.settings_of(window, hop, smooth)
     audio: Source
     if source == "-":
+        if sys.stdin is None:
+            raise SourceError("-: stdin is closed", "pipe raw PCM into the command")
         audio = PipeSource(cast(BufferedReader, sys.stdin.buffer), rate, channels)
     else:
         # At a pace, small blocks as a microphone gives them; at full speed, large ones.

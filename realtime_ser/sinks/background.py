@@ -75,3 +75,5 @@ class Background:
                 self._sink.write(event)
             except SinkError as error:
                 self._error, failed = error, True
+            except Exception as error:  # noqa: BLE001 - the thread's boundary: an error must not end it unheard
+                self._error, failed = SinkError(f"a result file failed: {error}", "report this"), True

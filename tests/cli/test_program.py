@@ -293,6 +293,17 @@ def test_pipe_with_a_senseless_rate_or_no_audio() -> None:
     one_line(done, 0, "no audio arrived")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full: a device that is always full")
+def test_full_stdout_is_told_in_one_line(speech_wav: Path) -> None:
+    for output in ("--plain", "--jsonl=-"):
+        with open("/dev/full", "w") as full:
+            command = [sys.executable, "-m", "realtime_ser", "replay", str(speech_wav), "--speed", "max", output]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+        assert sum(line.startswith("realtime-ser:") for line in done.stderr.splitlines()) == 1
+
+
 # Interruption
 
 
