@@ -22,7 +22,7 @@ def main(
     output: Annotated[Path, typer.Option("-o", help="The SVG.")],
     recording: Annotated[Path | None, typer.Argument(help="What is heard; the demo if not given.")] = None,
     model: Annotated[str | None, typer.Option(help="A bundled model's name.")] = None,
-    at_s: Annotated[float, typer.Option("--at", help="At which second.")] = 55.0,
+    at_s: Annotated[float, typer.Option("--at", help="At which second.")] = 57.0,
 ) -> None:
     """Draw the dashboard as it looks at a second of a recording."""
     source = FileSource(recording or demo_path(), block_s=0.05)
