@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from realtime_ser import events
 from realtime_ser.errors import SettingsError
 from realtime_ser.settings import RATE_HZ, SessionSettings
-from realtime_ser.stages.features import FeatureExtractor
 from realtime_ser.stages.gate import (
     SILENCE_DBFS,
     FrameLevel,
@@ -33,6 +32,7 @@ from realtime_ser.stages.monitor import InputMonitor, Notice, bad_samples
 from realtime_ser.stages.resample import Resampler, to_float32
 from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
 from realtime_ser.stages.window import SlidingWindow, Window
+from realtime_ser.stages.window_model import WindowModel
 
 E = TypeVar("E", bound=events.Event)
 
@@ -101,11 +101,11 @@ class Session:
 
     def __init__(
         self,
-        model: Model | str | None = None,
+        model: Model | WindowModel | str | None = None,
         settings: SessionSettings | None = None,
         source: str = "push",
     ) -> None:
-        self._model = model if isinstance(model, Model) else load_model(model)
+        self._model = load_model(model) if model is None or isinstance(model, str) else model
         self._settings = s = settings or SessionSettings()
         contract = self._model.contract
         if s.window.window_s > contract.longest_window_s:
@@ -117,7 +117,7 @@ class Session:
         self._resampler: Resampler | None = None
         self._gate = SpeechGate(s.gate)
         self._monitor = InputMonitor()
-        self._features = FeatureExtractor(contract.features, contract.filterbank, contract.chunk_frames)
+        self._features = self._model.features()
         self._encoder = self._model.encoder()
         self._window = SlidingWindow(s.window, RATE_HZ / contract.embedding_samples, contract.dim)
         self._head = self._model.head()
@@ -147,7 +147,7 @@ class Session:
         return self._model.contract.labels
 
     @property
-    def model(self) -> Model:
+    def model(self) -> Model | WindowModel:
         """The model in use."""
         return self._model
 

@@ -12,7 +12,9 @@ from realtime_ser.settings import SessionSettings, TraceSettings, WindowSettings
 
 Mode = Literal["new", "overwrite", "append"]
 
-Model = Annotated[str | None, typer.Option("--model", help="A bundled model's name, or a model's folder.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="A bundled model's name, a model's folder, or a window model's file.")
+]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the timeline to this CSV file.")]
 Jsonl = Annotated[
     str | None, typer.Option("--jsonl", help="Write all events as JSON Lines to this file; - for stdout.")

@@ -14,15 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from realtime_ser.errors import ModelError
+from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.settings import RATE_HZ
-from realtime_ser.stages.features import FeatureSettings
+from realtime_ser.stages.features import FeatureExtractor, FeatureSettings, mel_filterbank
+
+if TYPE_CHECKING:
+    from realtime_ser.stages.window_model import WindowModel
 
 CONTRACT_KEY = "realtime_ser"
 CONTRACT_VERSION = 1
@@ -84,10 +87,21 @@ def parse_contract(text: str | None, kind: str, where: str) -> Contract:
             raise ModelError(f"{where}: is a {fields['kind']!r}, not a {kind!r}", "check the folder's file names")
         if fields["rate_hz"] != RATE_HZ:
             raise ModelError(f"{where}: wants {fields['rate_hz']} Hz", f"only {RATE_HZ} Hz models fit")
-        return _contract(fields)
-    except (ValueError, TypeError, KeyError, zlib.error) as error:
+        return _contract(_window_fields(fields) if kind == "window" else fields)
+    except (ValueError, TypeError, KeyError, ArithmeticError, zlib.error, SettingsError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"{where}: its metadata is damaged ({detail})", "export it anew") from None
+
+
+def _window_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """A window model's contract as that of an encoder which hands its frames through."""
+    features = FeatureSettings(**fields.get("features", {}))
+    chunk_frames = RATE_HZ // 4 // features.hop_samples
+    dim = features.hop_samples if fields["input"] == "waveform" else features.n_mels
+    s = features
+    bands = mel_filterbank(RATE_HZ, s.frame_samples, s.n_mels, s.fmin_hz, s.fmax_hz)
+    sizes = {"chunk_frames": chunk_frames, "chunk_embeddings": chunk_frames, "dim": dim, "state_size": 1}
+    return {"features": vars(features), "filterbank": pack_filterbank(bands), "trained_on": ()} | fields | sizes
 
 
 def _contract(fields: Mapping[str, Any]) -> Contract:
@@ -126,7 +140,7 @@ def _contract(fields: Mapping[str, Any]) -> Contract:
     )
 
 
-def _open(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
+def open_session(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
     """An ONNX session with one thread that does not spin, and the file's bytes."""
     try:
         if path.stat().st_size > _LARGEST_FILE_BYTES:
@@ -232,6 +246,11 @@ class Model:
     _encoder_session: onnxruntime.InferenceSession
     _head_session: onnxruntime.InferenceSession
 
+    def features(self) -> FeatureExtractor:
+        """A new stream's first stage behind the gate."""
+        c = self.contract
+        return FeatureExtractor(c.features, c.filterbank, c.chunk_frames)
+
     def encoder(self) -> Encoder:
         """A new stream's encoder."""
         return Encoder(self._encoder_session, self.contract)
@@ -249,7 +268,7 @@ def models_folder() -> Path:
 
 
 def find_model(name: str | Path | None = None) -> Path:
-    """The folder of a bundled model by its name, or any folder by its path; the default model for None.
+    """The folder of a bundled model by its name, or any folder or file by its path; the default model for None.
 
     Raises
     ------
@@ -262,21 +281,26 @@ def find_model(name: str | Path | None = None) -> Path:
     for folder in (bundled, Path(name)):
         if folder.is_dir():
             return folder
-    known = sorted(p.name for p in models_folder().glob("*") if p.is_dir())
     if Path(name).is_file():
-        raise ModelError(f"{name}: is a file, not a model's folder", "give the folder of encoder.onnx and head.onnx")
+        return Path(name)
+    known = sorted(p.name for p in models_folder().glob("*") if p.is_dir())
     raise ModelError(f"{name}: no such model", f"bundled: {', '.join(known) or 'none'}")
 
 
-def load_model(name: str | Path | None = None) -> Model:
-    """Load a model by its bundled name or its folder, checking everything.
+def load_model(name: str | Path | None = None) -> Model | WindowModel:
+    """Load a model by its bundled name, its folder, or (the window kind) its file, checking everything.
 
     Raises
     ------
     ModelError
         If it cannot be loaded, or does not fit the contract.
     """
-    return _load(find_model(name).resolve())
+    found = find_model(name).resolve()
+    if found.is_dir():
+        return _load(found)
+    from realtime_ser.stages.window_model import load_window_model  # it builds on this module
+
+    return load_window_model(found)
 
 
 @lru_cache(maxsize=4)
@@ -284,7 +308,7 @@ def _load(folder: Path) -> Model:
     sessions, contracts, contents = [], [], []
     for kind in ("encoder", "head"):
         path = folder / f"{kind}.onnx"
-        session, content = _open(path)
+        session, content = open_session(path)
         text = session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
         contracts.append(parse_contract(text, kind, str(path)))
         sessions.append(session)
