@@ -1,27 +1,24 @@
 """Read corpora in their own layouts and names: one loader each, giving `Clip`s.
 
 A corpus folder is looked for under a root by the corpus' own name, and its files by their stem, whatever the audio
-container. Speakers are unique across corpora.
+container. Speakers are unique across corpora. Known faults are named here and left out.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
 """Our words, in the order every model of ours numbers them."""
-
-CREMA_D_VOTE_LETTERS = "NHSAFD"
-"""CREMA-D's vote columns in the order of `LABELS` (it has no surprise)."""
-
-HELD_OUT_KEYWORD = "view glass"
-"""Commands with this keyword are never trained on: they tell how often neutral speech raises a false alarm."""
+FOUR = LABELS[:4]
+"""What nearly every corpus has: the yardstick across corpora."""
 
 NOISE_CORPUS = "ESC-10"
+COMMANDS = "wake-word-benchmark"
+"""The corpus of neutral commands."""
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg"}
 
@@ -33,20 +30,28 @@ class Clip:
     path: Path
     corpus: str
     speaker: str
-    emotion: str
-    """One of `LABELS`; for corpora without acted emotion, neutral."""
+    emotion: str | None
+    """One of `LABELS`; None for what is none of them. Neutral for corpora without acted emotion."""
     emotion_own: str
     """The corpus' own word or code."""
     language: str
+    """ISO 639-1."""
     licence: str
     sex: str | None = None
-    group: str | None = None
-    """What belongs together besides the speaker: the keyword of a command."""
+    """`female` or `male`, where known."""
+    age: int | None = None
+    """In years, where known."""
+    intensity: str | None = None
+    """The corpus' own word or code, where it has one."""
+    text: str | None = None
+    """Code of the sentence, word or keyword that was spoken, where the names tell it."""
     votes: tuple[int, ...] | None = None
     """How many raters who only heard the clip chose each of `LABELS`, where the corpus has them."""
 
 
 _CREMA_D = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "FEA": "fearful", "DIS": "disgusted"}
+_CREMA_D_VOTE_LETTERS = "NHSAFD"
+"""CREMA-D's vote columns in the order of `LABELS` (it has no surprise)."""
 _CREMA_D_FAULTY = {
     "1076_MTI_SAD_XX",  # all zeros
     *("1006_TIE_HAP_XX", "1006_TIE_NEU_XX"),  # pairs of identical audio with different labels
@@ -55,6 +60,7 @@ _CREMA_D_FAULTY = {
 }
 _RAVDESS = ("neutral", "neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
 _RAVDESS_OWN = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+_RAVDESS_TWIN = "03-01-03-01-02-02-07"  # the same audio as ...-02-01-07
 _TESS = {
     "neutral": "neutral",
     "happy": "happy",
@@ -64,6 +70,21 @@ _TESS = {
     "disgust": "disgusted",
     "ps": "surprised",
 }
+_TESS_AGES = {"OAF": 64, "YAF": 26}
+_SAVEE = {
+    "n": "neutral",
+    "h": "happy",
+    "sa": "sad",
+    "a": "angry",
+    "f": "fearful",
+    "d": "disgusted",
+    "su": "surprised",
+}
+_EMODB = {"N": "neutral", "F": "happy", "T": "sad", "W": "angry", "A": "fearful", "E": "disgusted"}  # L is boredom
+_EMODB_AGES = {
+    "03": 31, "08": 34, "09": 21, "10": 32, "11": 26, "12": 30, "13": 32, "14": 35, "15": 25, "16": 31,
+}  # fmt: skip
+_EMODB_MEN = {"03", "10", "11", "12", "15"}
 _NEMO = {
     "neutral": "neutral",
     "happiness": "happy",
@@ -73,66 +94,172 @@ _NEMO = {
     "surprised": "surprised",
 }
 _NEMO_WOMEN = {"KS0", "SM0", "EB0", "WR0"}
+_EMOVO = {
+    "neu": "neutral",
+    "gio": "happy",
+    "tri": "sad",
+    "rab": "angry",
+    "pau": "fearful",
+    "dis": "disgusted",
+    "sor": "surprised",
+}
 _URDU = {"Angry": "angry", "Happy": "happy", "Neutral": "neutral", "Sad": "sad"}
+_ASVP_ESD_OWN = (
+    "boredom", "neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised", "excited", "pleasure", "pain",
+    "disappointment", "breath",
+)  # fmt: skip
+_ASVP_ESD = {own: own for own in ("neutral", "happy", "sad", "angry", "fearful", "surprised")} | {
+    "disgust": "disgusted"
+}
+_ASVP_ESD_LANGUAGES = {"01": "zh", "02": "en", "04": "fr"}
 _TUREV = {"Angry": "angry", "Calm": "neutral", "Happy": "happy", "Sad": "sad"}
+_JL = {"neutral": "neutral", "happy": "happy", "sad": "sad", "angry": "angry"}  # and six that are none of ours
+_CASIA = {
+    "neutral": "neutral",
+    "happy": "happy",
+    "sad": "sad",
+    "angry": "angry",
+    "fear": "fearful",
+    "surprise": "surprised",
+}
 
 
 def _audio(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES)
 
 
-def crema_d(folder: Path, votes: dict[str, tuple[int, ...]] | None = None) -> Iterator[Clip]:
-    """CREMA-D (Cao et al., 2014): `AudioWAV/1001_DFA_ANG_XX`. `votes` as `read_crema_d_votes` gives them."""
+def crema_d(folder: Path, tables: Path | None = None) -> Iterator[Clip]:
+    """CREMA-D (Cao et al., 2014): `AudioWAV/1001_DFA_ANG_XX`; `tables` holds its votes and demographics."""
+    votes = _crema_d_votes(tables / "crema_d_voice_votes.csv") if tables else {}
+    people = _crema_d_people(tables / "crema_d_demographics.csv") if tables else {}
     for path in _audio(folder):
-        speaker, _sentence, own, _intensity = path.stem.split("_")
-        if path.stem in _CREMA_D_FAULTY:
+        name = path.stem.upper()
+        if name in _CREMA_D_FAULTY:
             continue
-        clip_votes = (votes or {}).get(path.stem)
-        yield Clip(path, "CREMA-D", f"crema-d/{speaker}", _CREMA_D[own], own, "en", "ODbL-1.0", votes=clip_votes)
+        speaker, sentence, own, intensity = name.split("_")
+        sex, age = people.get(speaker, (None, None))
+        yield Clip(
+            path, "CREMA-D", f"crema-d/{speaker}", _CREMA_D[own], own, "en", "ODbL-1.0", sex, age, intensity, sentence,
+            votes.get(name),
+        )  # fmt: skip
 
 
 def ravdess(folder: Path) -> Iterator[Clip]:
-    """RAVDESS speech (Livingstone and Russo, 2018): `Actor_01/03-01-05-01-02-01-01`."""
+    """RAVDESS speech (Livingstone and Russo, 2018): `Actor_01/03-01-05-01-02-01-01`; song (`03-02-`) is passed over."""
     for path in _audio(folder):
-        code = [int(part) for part in path.stem.split("-")]
-        if path.stem == "03-01-03-01-02-02-07":  # the same audio as ...-02-01-07
+        modality, channel, emotion, intensity, statement, _repetition, actor = path.stem.split("-")
+        if (modality, channel) != ("03", "01") or path.stem == _RAVDESS_TWIN:
             continue
-        sex = "male" if code[6] % 2 else "female"
-        own = _RAVDESS_OWN[code[2] - 1]
-        speaker = f"ravdess/{code[6]:02d}"
-        yield Clip(path, "RAVDESS", speaker, _RAVDESS[code[2] - 1], own, "en", "CC-BY-NC-SA-4.0", sex)
+        k = int(emotion) - 1
+        yield Clip(
+            path, "RAVDESS", f"ravdess/{actor}", _RAVDESS[k], _RAVDESS_OWN[k], "en", "CC-BY-NC-SA-4.0",
+            "male" if int(actor) % 2 else "female", None, ("normal", "strong")[int(intensity) - 1], statement,
+        )  # fmt: skip
 
 
 def tess(folder: Path) -> Iterator[Clip]:
     """TESS (Pichora-Fuller and Dupuis, 2020): `OAF_back_angry`; one name begins `OA_`."""
     for path in _audio(folder):
-        who, _word, own = path.stem.split("_", 2)
-        speaker = "tess/YAF" if who == "YAF" else "tess/OAF"
-        yield Clip(path, "TESS", speaker, _TESS[own.lower()], own, "en", "CC-BY-NC-ND-4.0", "female")
+        who, word, own = path.stem.split("_", 2)
+        voice = "YAF" if who.upper() == "YAF" else "OAF"
+        yield Clip(
+            path, "TESS", f"tess/{voice}", _TESS[own.lower()], own, "en", "CC-BY-NC-ND-4.0", "female",
+            _TESS_AGES[voice], None, word.lower(),
+        )  # fmt: skip
+
+
+def savee(folder: Path) -> Iterator[Clip]:
+    """SAVEE (Jackson and Haq, 2014): `AudioData/DC/sa01`, or `DC_sa01` in one folder; four men."""
+    for path in _audio(folder):
+        speaker, _, name = path.stem.rpartition("_")
+        speaker = speaker or path.parent.name
+        own = name.rstrip("0123456789")
+        yield Clip(
+            path, "SAVEE", f"savee/{speaker}", _SAVEE[own], own, "en", "research-only", "male", text=name,
+        )  # fmt: skip
+
+
+def emodb(folder: Path) -> Iterator[Clip]:
+    """EmoDB (Burkhardt et al., 2005): `wav/03a01Fa`: speaker, text, emotion, version."""
+    for path in _audio(folder):
+        speaker, text, own = path.stem[:2], path.stem[2:5], path.stem[5]
+        sex = "male" if speaker in _EMODB_MEN else "female"
+        age = _EMODB_AGES.get(speaker)
+        yield Clip(path, "EmoDB", f"emodb/{speaker}", _EMODB.get(own), own, "de", "CC0-1.0", sex, age, None, text)
 
 
 def nemo(folder: Path) -> Iterator[Clip]:
     """nEMO (Christop, 2024): `samples/AS0_anger_12`."""
     for path in _audio(folder):
-        speaker, own, _sentence = path.stem.split("_")
+        speaker, own, sentence = path.stem.split("_")
         sex = "female" if speaker in _NEMO_WOMEN else "male"
-        yield Clip(path, "nEMO", f"nemo/{speaker}", _NEMO[own], own, "pl", "CC-BY-NC-SA-4.0", sex)
+        yield Clip(
+            path, "nEMO", f"nemo/{speaker}", _NEMO[own], own, "pl", "CC-BY-NC-SA-4.0", sex, text=sentence
+        )  # fmt: skip
+
+
+def emovo(folder: Path) -> Iterator[Clip]:
+    """EMOVO (Costantini et al., 2014): `f1/dis-f1-b1`: emotion, speaker, sentence."""
+    for path in _audio(folder):
+        own, speaker, sentence = path.stem.split("-")
+        sex = "female" if speaker.startswith("f") else "male"
+        yield Clip(path, "EMOVO", f"emovo/{speaker}", _EMOVO[own], own, "it", "research-only", sex, text=sentence)
 
 
 def urdu(folder: Path) -> Iterator[Clip]:
     """URDU (Latif et al., 2018): `Angry/SM1_F19_A019`, talk shows, unscripted."""
     for path in _audio(folder):
-        speaker = path.stem.split("_")[0]
+        speaker, own = path.stem.split("_")[0], path.parent.name
         sex = "female" if speaker.startswith("SF") else "male"
-        own = path.parent.name
         yield Clip(path, "URDU", f"urdu/{speaker}", _URDU[own], own, "ur", "research-only", sex)
 
 
-def turev(folder: Path) -> Iterator[Clip]:
-    """TurEV-DB (Canpolat et al., 2020): `Sound Source/Angry/1358_sk_beste`, single words."""
+def asvp_esd(folder: Path) -> Iterator[Clip]:
+    """ASVP-ESD (Landry et al., 2020), its speech: `actor_12/03-01-06-01-02-12-02-01-01-16`.
+
+    Modality, channel (02 is no speech), emotion, intensity, statement, actor (even: male), age band, source, language.
+    Recordings of several voices (ending in 66) are left out.
+    """
     for path in _audio(folder):
-        speaker, own = path.stem.split("_")[0], path.parent.name
-        yield Clip(path, "TurEV-DB", f"turev/{speaker}", _TUREV[own], own, "tr", "CC-BY-NC-ND-4.0")
+        parts = path.stem.split("-")
+        if parts[1] != "01" or parts[-1] == "66":
+            continue
+        own = _ASVP_ESD_OWN[int(parts[2]) - 1]
+        sex = "female" if int(parts[5]) % 2 else "male"
+        language = _ASVP_ESD_LANGUAGES.get(parts[8] if len(parts) > 8 else "", "und")
+        intensity = {"01": "normal", "02": "high"}.get(parts[3])
+        yield Clip(
+            path, "ASVP-ESD", f"asvp-esd/{parts[5]}", _ASVP_ESD.get(own), own, language, "CC-BY-4.0", sex, None,
+            intensity,
+        )  # fmt: skip
+
+
+def turev(folder: Path) -> Iterator[Clip]:
+    """TurEV-DB (Canpolat et al., 2020): `Sound Source/Angry/1358_kz_beste`, single words.
+
+    The number is the speaker; the two letters are the emotion once more, in Turkish.
+    """
+    for path in _audio(folder):
+        speaker, _letters, word = path.stem.split("_", 2)
+        own = path.parent.name
+        yield Clip(path, "TurEV-DB", f"turev/{speaker}", _TUREV[own], own, "tr", "CC-BY-NC-ND-4.0", text=word)
+
+
+def jl_corpus(folder: Path) -> Iterator[Clip]:
+    """JL-Corpus (James et al., 2018): `Raw JL corpus (unchecked and unannotated)/JL(wav+txt)/female1_angry_10a_1`."""
+    for path in _audio(folder):
+        speaker, own, sentence, _session = path.stem.split("_")
+        sex = speaker.rstrip("0123456789")
+        yield Clip(path, "JL-Corpus", f"jl/{speaker}", _JL.get(own), own, "en", "CC0-1.0", sex, text=sentence)
+
+
+def casia(folder: Path) -> Iterator[Clip]:
+    """CASIA (Tao et al., 2008): `liuchanhg/angry/201`: speaker, emotion, sentence. Two women, two men, untold which."""
+    for path in _audio(folder):
+        speaker, own = path.parent.parent.name.lower(), path.parent.name.lower()
+        yield Clip(
+            path, "CASIA", f"casia/{speaker}", _CASIA[own], own, "zh", "research-only", text=path.stem
+        )  # fmt: skip
 
 
 def commands(folder: Path) -> Iterator[Clip]:
@@ -140,36 +267,43 @@ def commands(folder: Path) -> Iterator[Clip]:
     for path in _audio(folder):
         keyword = path.parent.name
         yield Clip(
-            path, "wake-word-benchmark", f"command/{path.stem}", "neutral", "", "en", "Apache-2.0", group=keyword
-        )
+            path, COMMANDS, f"command/{path.stem}", "neutral", "", "en", "Apache-2.0", text=keyword
+        )  # fmt: skip
 
 
 LOADERS: dict[str, Callable[[Path], Iterator[Clip]]] = {
     "CREMA-D": crema_d,
     "RAVDESS": ravdess,
     "TESS": tess,
+    "SAVEE": savee,
+    "EmoDB": emodb,
     "nEMO": nemo,
+    "EMOVO": emovo,
     "URDU": urdu,
+    "ASVP-ESD": asvp_esd,
     "TurEV-DB": turev,
-    "wake-word-benchmark": commands,
+    "JL-Corpus": jl_corpus,
+    "CASIA": casia,
+    COMMANDS: commands,
 }
 
 
-def read_crema_d_votes(path: Path) -> dict[str, tuple[int, ...]]:
+def _crema_d_votes(path: Path) -> dict[str, tuple[int, ...]]:
     """CREMA-D's tabulated voice votes: clip → counts in the order of `LABELS`."""
     with path.open(newline="") as file:
         return {
-            row["file"]: (*(int(row[letter]) for letter in CREMA_D_VOTE_LETTERS), 0) for row in csv.DictReader(file)
+            row["file"]: (*(int(row[letter]) for letter in _CREMA_D_VOTE_LETTERS), 0) for row in csv.DictReader(file)
         }
 
 
-def read_speakers(path: Path) -> set[str]:
-    """A split file: one speaker a line."""
-    return set(path.read_text().split())
+def _crema_d_people(path: Path) -> dict[str, tuple[str, int]]:
+    """Speaker → sex and age."""
+    with path.open(newline="") as file:
+        return {row["ActorID"]: (row["Sex"].lower(), int(row["Age"])) for row in csv.DictReader(file)}
 
 
 def load(root: Path, splits: Path, names: list[str]) -> list[Clip]:
-    """The clips of the named corpora under `root`, CREMA-D's with the votes found under `splits`.
+    """The clips of the named corpora under `root`, CREMA-D's with the tables found under `splits`.
 
     Raises
     ------
@@ -178,16 +312,8 @@ def load(root: Path, splits: Path, names: list[str]) -> list[Clip]:
     """
     clips: list[Clip] = []
     for name in names:
-        if name == "CREMA-D":
-            found = list(crema_d(root / name, read_crema_d_votes(splits / "crema_d_voice_votes.csv")))
-        else:
-            found = list(LOADERS[name](root / name))
+        found = list(crema_d(root / name, splits) if name == "CREMA-D" else LOADERS[name](root / name))
         if not found:
             raise FileNotFoundError(f"no clips of {name} in {root / name}")
         clips += found
     return clips
-
-
-def crema_d_validation(clip: Clip, speakers: set[str]) -> bool:
-    """Is this a clip of one of CREMA-D's validation speakers?"""
-    return clip.corpus == "CREMA-D" and re.sub(r"^crema-d/", "", clip.speaker) in speakers

@@ -1,0 +1,65 @@
+"""Our figures agree with scikit-learn's, and with what can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tools import metrics
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_uar_and_f1_are_those_of_scikit_learn(rng: np.random.Generator) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    truth = rng.integers(5, size=300)
+    guess = np.where(rng.random(300) < 0.4, truth, rng.integers(5, size=300))
+    assert metrics.uar(truth, guess) == pytest.approx(sklearn.balanced_accuracy_score(truth, guess))
+    assert metrics.macro_f1(truth, guess) == pytest.approx(sklearn.f1_score(truth, guess, average="macro"))
+    counts = metrics.confusion(truth, guess, 5)
+    np.testing.assert_array_equal(counts[:, :5], sklearn.confusion_matrix(truth, guess))
+
+
+def test_nothing_scored_is_wrong() -> None:
+    truth, guess = np.array([0, 0, 1, 1]), np.array([0, -1, 1, -1])
+    assert metrics.uar(truth, guess) == 0.5
+    assert metrics.confusion(truth, guess, 2).tolist() == [[1, 0, 1], [0, 1, 1]]
+
+
+def test_intervals_widen_when_speakers_differ(rng: np.random.Generator) -> None:
+    speakers = np.repeat(np.arange(10), 30)
+    alike = rng.random(300) < 0.5
+    apart = np.repeat(np.arange(10) < 5, 30)
+    narrow, wide = (metrics.bootstrap(lambda rows, r=r: float(r[rows].mean()), speakers) for r in (alike, apart))
+    assert wide.value == 0.5
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert narrow.low < narrow.value < narrow.high
+
+
+def test_calibration_error_of_a_calibrated_and_an_overconfident_model(rng: np.random.Generator) -> None:
+    confidence = rng.uniform(0.2, 1, 20_000)
+    right = rng.random(20_000) < confidence
+    assert metrics.expected_calibration_error(confidence, right) < 0.02
+    assert metrics.expected_calibration_error(np.full(1000, 0.9), np.arange(1000) < 600) == pytest.approx(0.3)
+
+
+def test_leaving_out_the_unsure_lowers_the_risk(rng: np.random.Generator) -> None:
+    confidence = rng.uniform(0, 1, 5000)
+    right = rng.random(5000) < confidence
+    coverage, risk = metrics.risk_coverage(confidence, right)
+    assert coverage[-1] == 1
+    assert risk[-1] == pytest.approx(np.mean(~right))
+    assert risk[500] < risk[2500] < risk[-1]
+
+
+def test_cross_entropy_of_the_truth_itself_is_its_entropy() -> None:
+    targets = np.array([[0.5, 0.5], [1.0, 0.0]])
+    assert metrics.cross_entropy(targets, targets) == pytest.approx(np.log(2) / 2)
+
+
+def test_largest_share() -> None:
+    assert metrics.largest_share(np.array([2, 2, 1, -1])) == pytest.approx(2 / 3)
+    assert metrics.largest_share(np.array([-1])) == 0

@@ -1,0 +1,26 @@
+"""Who is measured is never trained on, and the split files are what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.corpora import load
+from tools.splits import HELD_OUT_KEYWORD, RAVDESS_FOLDS, crema_d_validation, held_out, ravdess_fold, read_speakers
+
+
+def test_validation_speakers_and_the_keyword_are_held_out(corpora: Path, splits: Path) -> None:
+    clips = load(corpora, splits, ["CREMA-D", "wake-word-benchmark"])
+    held = held_out(clips, splits)
+    trained = {c.speaker for c, out in zip(clips, held, strict=True) if not out and c.corpus == "CREMA-D"}
+    measured = {c.speaker for c, out in zip(clips, held, strict=True) if out and c.corpus == "CREMA-D"}
+    assert measured == crema_d_validation(splits)
+    assert not trained & measured
+    named = {f"crema-d/{s}" for s in read_speakers(splits / "crema_d_train_speakers.txt")}
+    assert trained <= named
+    texts = {c.text for c, out in zip(clips, held, strict=True) if out and c.corpus != "CREMA-D"}
+    assert texts == {HELD_OUT_KEYWORD}
+
+
+def test_every_actor_of_ravdess_is_tested_once(corpora: Path, splits: Path) -> None:
+    actors = [actor for fold in range(RAVDESS_FOLDS) for actor in ravdess_fold(splits, fold)]
+    assert sorted(actors) == sorted({c.speaker for c in load(corpora, splits, ["RAVDESS"])})

@@ -1,0 +1,101 @@
+"""The figures of the field: UAR and its kin, calibration, abstention. Plain functions on arrays.
+
+`truth` and `guess` are class numbers of shape (n,); a guess of -1 means nothing was scored, and is wrong.
+`posteriors` have shape (n, classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.intp]
+Floats = NDArray[np.floating]
+
+BOOTSTRAPS = 1000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def recalls(truth: Ints, guess: Ints) -> dict[int, float]:
+    """Recall of each class present in `truth`."""
+    return {int(k): float(np.mean(guess[truth == k] == k)) for k in np.unique(truth)}
+
+
+def uar(truth: Ints, guess: Ints) -> float:
+    """Unweighted average recall: the mean of the recalls of the classes present."""
+    return float(np.mean(list(recalls(truth, guess).values())))
+
+
+def macro_f1(truth: Ints, guess: Ints) -> float:
+    """Mean over the classes present of the harmonic mean of precision and recall."""
+    scores = []
+    for k in np.unique(truth):
+        hits = np.sum((truth == k) & (guess == k))
+        scores.append(2 * hits / max(np.sum(truth == k) + np.sum(guess == k), 1))
+    return float(np.mean(scores))
+
+
+def bootstrap(
+    figure: Callable[[Ints], float], groups: Sequence[Hashable], n: int = BOOTSTRAPS, seed: int = 0
+) -> Interval:
+    """`figure` of row numbers, with the interval over groups (speakers) drawn with replacement."""
+    _, number = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
+    rows = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
+    rng = np.random.default_rng(seed)
+    draws = [figure(np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])) for _ in range(n)]
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return Interval(figure(np.arange(len(groups))), float(low), float(high))
+
+
+def confusion(truth: Ints, guess: Ints, n_classes: int) -> Ints:
+    """Counts, shape (classes, classes + 1): rows spoken, columns heard, the last one for nothing scored."""
+    counts = np.zeros((n_classes, n_classes + 1), np.intp)
+    np.add.at(counts, (truth, guess), 1)
+    return counts
+
+
+def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = 15) -> list[tuple[float, float, int]]:
+    """For each bin of equal width that holds anything: mean confidence, accuracy, count."""
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        (float(confidence[index == b].mean()), float(right[index == b].mean()), int(np.sum(index == b)))
+        for b in np.unique(index)
+    ]
+
+
+def expected_calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 15) -> float:
+    """|confidence - accuracy| over the bins, weighted by their counts (Guo et al., 2017)."""
+    found = reliability(confidence, right, bins)
+    return float(sum(abs(c - a) * n for c, a, n in found) / len(confidence))
+
+
+def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Shares kept when the least confident are left out one by one, and the share of errors among those kept."""
+    order = np.argsort(-confidence, kind="stable")
+    kept = np.arange(1, len(order) + 1)
+    return kept / len(order), np.cumsum(~right[order]) / kept
+
+
+def cross_entropy(posteriors: Floats, targets: Floats) -> float:
+    """Mean of -Σ target log posterior, in nats."""
+    return float(-np.mean(np.sum(targets * np.log(np.maximum(posteriors, 1e-12)), axis=1)))
+
+
+def largest_share(guess: Ints) -> float:
+    """Of the most frequent class among what was scored."""
+    scored = guess[guess >= 0]
+    return float(np.bincount(scored).max() / len(scored)) if len(scored) else 0.0

@@ -1,0 +1,38 @@
+"""Who is trained on and who is measured: by speaker, from files.
+
+CREMA-D follows the public TFDS split, RAVDESS the five folds of Luna-Jiménez et al., TESS goes by voice. Neutral
+commands have no known speakers; they are split by keyword and recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tools.corpora import Clip
+
+HELD_OUT_KEYWORD = "view glass"
+"""Commands with this keyword are never trained on: they tell how often neutral speech raises a false alarm."""
+
+RAVDESS_FOLDS = 5
+
+
+def read_speakers(path: Path) -> set[str]:
+    """A split file: one speaker a line."""
+    return set(path.read_text().split())
+
+
+def crema_d_validation(splits: Path) -> set[str]:
+    """CREMA-D's validation speakers, as `Clip.speaker` names them."""
+    return {f"crema-d/{s}" for s in read_speakers(splits / "crema_d_validation_speakers.txt")}
+
+
+def ravdess_fold(splits: Path, fold: int) -> set[str]:
+    """The test actors of one of RAVDESS' folds, as `Clip.speaker` names them."""
+    return {f"ravdess/{s}" for s in read_speakers(splits / f"ravdess_fold{fold}_test_actors.txt")}
+
+
+def held_out(clips: Iterable[Clip], splits: Path) -> list[bool]:
+    """For each clip: is it kept for measuring, whatever is trained?"""
+    speakers = crema_d_validation(splits)
+    return [c.speaker in speakers or c.text == HELD_OUT_KEYWORD for c in clips]
