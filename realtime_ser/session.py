@@ -318,14 +318,18 @@ class Session:
         self._hop_start = end
 
     def _speech(self, samples: NDArray[np.float32], begun: float) -> None:
-        for window in self._window.push(self._encoder.push(self._features.push(samples))):
+        self._embedded(self._encoder.push(self._features.push(samples)), begun)
+
+    def _embedded(self, embeddings: NDArray[np.float32], begun: float) -> None:
+        for window in self._window.push(embeddings):
             self._score(window, "hop", begun)
 
     def _close_speech(self, closed: SpeechClosed, begun: float) -> None:
         opened = self._segment
         assert opened is not None  # the gate closes only what it opened
+        # What is left of frames is shorter than 0.25 s, and the gate has waited 0.4 s of silence before it closed.
         self._features.reset()
-        self._encoder.reset()
+        self._embedded(self._encoder.flush(), begun)
         measurement = None
         for window in self._window.flush():
             measurement = self._score(window, "utterance", begun)

@@ -11,19 +11,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.features import FeatureSettings
+
+FRAME_S = FeatureSettings().hop_samples / RATE_HZ
+
 
 @dataclass(frozen=True)
 class AugmentSettings:
     """Probabilities per clip, and ranges."""
 
-    equaliser_tilt_db: float = 6.0
-    equaliser_ripple_db: float = 3.0
-    band_limit: float = 0.15
-    reverb: float = 0.25
-    noise: float = 0.5
-    snr_db: tuple[float, float] = (0.0, 30.0)
+    equaliser_tilt_db: float = 4.0
+    equaliser_ripple_db: float = 2.0
+    band_limit: float = 0.05
+    reverb: float = 0.1
+    noise: float = 0.7
+    snr_db: tuple[float, float] = (5.0, 45.0)
     mask_bands: int = 10
-    mask_frames: int = 20
+    mask_frames: int = 13
 
 
 def power(db: Tensor) -> Tensor:
@@ -60,7 +65,7 @@ def reverberate(db: Tensor, settings: AugmentSettings) -> Tensor:
     """A room: an exponential tail behind each frame, 60 dB down after 0.2 to 0.9 s."""
     batch = len(db)
     decay_s = 0.2 + 0.7 * torch.rand(batch, 1)
-    keep = torch.pow(10.0, -6 * 0.01 / decay_s)
+    keep = torch.pow(10.0, -6 * FRAME_S / decay_s)
     wet = torch.pow(10.0, -torch.rand(batch, 1) * 1.5) * (1 - keep)
     wet = wet * (torch.rand(batch, 1) < settings.reverb) * 3
     dry = power(db)
@@ -117,3 +122,9 @@ def augment(db: Tensor, noises: Tensor, settings: AugmentSettings) -> Tensor:
     db = equalise(db, settings)
     db = limit_band(db, settings)
     return mask(db, settings)
+
+
+if __name__ == "__main__":
+    from tools.show import commands
+
+    commands()

@@ -1,264 +1,421 @@
 """Score a shipped model through its ONNX files and the streaming `Session`.
 
-`python -m tools.evaluate ser-base --corpora DIR --splits DIR -o docs/evaluation.md`
+`python -m tools.evaluate ser-base --corpora DIR --splits DIR --sibling runs/base-without-x -o docs/evaluation`
 
 Every clip is a session of its own, pushed in blocks of 100 ms; its scores are those of `analyze --rows file`. A clip
-in which the gate hears no speech, or too little, counts as wrong. Intervals: 95%, bootstrap over speakers.
+in which the gate hears no speech, or too little, counts as wrong. Intervals: 95%, bootstrap over speakers. A sibling is
+a run of the same recipe that left something out (`tools.train --leave-out`): it is measured on just that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
+import matplotlib
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.progress import track
 
-from realtime_ser.events import Event, Measurement
-from realtime_ser.session import Session
-from realtime_ser.settings import RATE_HZ, TraceSettings
+from realtime_ser.events import Measurement, SpeechStarted
+from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.model import load_model
-from realtime_ser.timeline.pool import FilePool
-from tools.corpora import HELD_OUT_KEYWORD, NOISE_CORPUS, Clip, crema_d_validation, load, read_speakers
-from tools.prepare import read_mono
+from tools import metrics
+from tools.corpora import COMMANDS, FOUR, LABELS, Clip, load
+from tools.degrade import Samples
+from tools.listen import Condition, Heard, as_is, conditions, hear_all, session_events
+from tools.prepare import noise_paths, read_mono
+from tools.speed import speed
+from tools.splits import HELD_OUT_KEYWORD, crema_d_validation
 
-FOUR = ("neutral", "happy", "sad", "angry")
-BLOCK_SAMPLES = RATE_HZ // 10
-BOOTSTRAPS = 1000
+matplotlib.use("Agg")
+from matplotlib import pyplot
 
-Distort = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
-"""Samples and the clip's number → samples."""
+HEARD_S = (0.5, 1.0, 1.5, 2.0, 3.0)
+STREAM_PAUSE_S = 0.3
+AGES = ((20, 29), (30, 39), (40, 49), (50, 59), (60, 74))
 
-
-@dataclass(frozen=True)
-class Heard:
-    """What a session made of a clip."""
-
-    scores: NDArray[np.float32] | None
-    """Pooled over the clip, shape (labels,); None if nothing was scored."""
-    label: str | None
-    """None while abstaining or in silence."""
-    first_s: float | None
-    """When the first measurement of speech came."""
-
-
-def as_is(samples: NDArray[np.float32], _number: int) -> NDArray[np.float32]:
-    return samples
-
-
-def gain(samples: NDArray[np.float32], _number: int, gain_db: float) -> NDArray[np.float32]:
-    return np.clip(samples * np.float32(10 ** (gain_db / 20)), -1, 1)
-
-
-def noisy(
-    samples: NDArray[np.float32], number: int, snr_db: float, noises: Sequence[Path] | None
-) -> NDArray[np.float32]:
-    """Recorded noise, or white without `noises`, at an SNR over the whole clip."""
-    rng = np.random.default_rng(number)
-    noise = rng.standard_normal(len(samples)) if noises is None else read_mono(noises[number % len(noises)])
-    noise = np.resize(noise, len(samples))
-    ratio = np.mean(np.square(samples)) / max(np.mean(np.square(noise)), 1e-12)
-    return np.clip(samples + noise * np.sqrt(ratio * 10 ** (-snr_db / 10)), -1, 1).astype(np.float32)
-
-
-def telephone(samples: NDArray[np.float32], _number: int) -> NDArray[np.float32]:
-    """300 to 3400 Hz."""
-    spectrum = np.fft.rfft(samples)
-    hz = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)
-    spectrum[(hz < 300) | (hz > 3400)] = 0
-    return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
-
-
-def hear(job: tuple[int, Path], model: str, distort: Distort) -> Heard:
-    """Run one clip through a session."""
-    number, path = job
-    samples = distort(read_mono(path), number)
-    session = Session(model)
-    pool = FilePool(session.labels, TraceSettings())
-    events: list[Event] = []
-    for start in range(0, len(samples), BLOCK_SAMPLES):
-        events += session.push(samples[start : start + BLOCK_SAMPLES])
-    events += session.flush()
-    pooled = pool.push(events)
-    assert pooled is not None
-    spoken = [e.end_s for e in events if isinstance(e, Measurement) and e.state != "no_speech"]
-    scores = np.array([pooled.scores[label] for label in session.labels], np.float32) if pooled.scores else None
-    return Heard(scores, pooled.label, spoken[0] if spoken else None)
-
-
-def hear_all(clips: Sequence[Clip], model: str, distort: Distort, what: str) -> list[Heard]:
-    with ProcessPoolExecutor() as pool:
-        work = pool.map(partial(hear, model=model, distort=distort), enumerate(c.path for c in clips), chunksize=16)
-        return list(track(work, what, total=len(clips)))
+Lines = list[str]
 
 
 @dataclass(frozen=True)
-class Score:
-    """Of one set of clips over some labels."""
+class Answers:
+    """Clips, what they are and what was heard, numbered over the model's labels; -1 where nothing was scored."""
 
-    n: int
-    uar: float
-    low: float
-    high: float
-    accuracy: float
-    macro_f1: float
-    recalls: dict[str, float]
-    confusion: NDArray[np.int64]
+    clips: list[Clip]
+    labels: tuple[str, ...]
+    posteriors: NDArray[np.float32]
+    """Shape (clips, labels); zeros where nothing was scored."""
+    shown: list[str | None]
+    """What a user reads: None while the session abstains."""
+
+    @property
+    def truth(self) -> metrics.Ints:
+        return np.array([self.labels.index(str(c.emotion)) for c in self.clips])
+
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        return self.posteriors.any(axis=1)
+
+    def guess(self, among: Sequence[str]) -> metrics.Ints:
+        """The best of some labels."""
+        columns = np.array([self.labels.index(label) for label in among])
+        return np.where(self.scored, columns[self.posteriors[:, columns].argmax(axis=1)], -1)
+
+    def part(self, keep: Callable[[Clip], bool]) -> Answers:
+        rows = [i for i, c in enumerate(self.clips) if keep(c)]
+        return Answers([self.clips[i] for i in rows], self.labels, self.posteriors[rows], [self.shown[i] for i in rows])
+
+    def uar(self, among: Sequence[str]) -> metrics.Interval:
+        """Of the clips whose emotion is among these labels, forced to choose among them."""
+        part = self.part(lambda c: c.emotion in among)
+        truth, guess = part.truth, part.guess(among)
+        return metrics.bootstrap(lambda rows: metrics.uar(truth[rows], guess[rows]), [c.speaker for c in part.clips])
 
 
-def score(clips: Sequence[Clip], heard: Sequence[Heard], labels: Sequence[str], model_labels: Sequence[str]) -> Score:
-    """Best of `labels` against the truth, over the clips whose emotion is among them."""
-    kept = [(c, h) for c, h in zip(clips, heard, strict=True) if c.emotion in labels]
-    columns = [list(model_labels).index(label) for label in labels]
-    truth = np.array([labels.index(c.emotion) for c, _ in kept])
-    guess = np.array([-1 if h.scores is None else int(h.scores[columns].argmax()) for _, h in kept])
+def ask(clips: Sequence[Clip], model: str, condition: Condition, what: str) -> Answers:
+    """Hear clips whose emotion the model knows."""
+    labels = load_model(model).contract.labels
+    kept = [c for c in clips if c.emotion in labels]
+    heard: list[Heard] = hear_all([c.path for c in kept], model, condition, what)
+    nothing = np.zeros(len(labels), np.float32)
+    posteriors = np.stack([nothing if h.posteriors is None else h.posteriors for h in heard])
+    return Answers(kept, labels, posteriors, [h.label for h in heard])
 
-    def uar(rows: NDArray[np.intp]) -> float:
-        present = np.unique(truth[rows])
-        return float(np.mean([np.mean(guess[rows][truth[rows] == k] == k) for k in present]))
 
-    by_speaker: dict[str, list[int]] = {}
-    for i, (clip, _) in enumerate(kept):
-        by_speaker.setdefault(clip.speaker, []).append(i)
-    groups = [np.array(rows) for rows in by_speaker.values()]
-    rng = np.random.default_rng(0)
-    draws = [
-        uar(np.concatenate([groups[k] for k in rng.integers(len(groups), size=len(groups))])) for _ in range(BOOTSTRAPS)
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Lines:
+    return [
+        "",
+        f"| {' | '.join(header)} |",
+        "|---" * len(header) + "|",
+        *(f"| {' | '.join(map(str, r))} |" for r in rows),
     ]
-    low, high = np.percentile(draws, (2.5, 97.5))
-    confusion = np.zeros((len(labels), len(labels) + 1), np.int64)
-    np.add.at(confusion, (truth, guess), 1)  # -1, nothing scored, is the last column
-    hits = np.diag(confusion)
-    f1 = 2 * hits / np.maximum(confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0), 1)
-    recalls = {label: float(hits[k] / confusion[k].sum()) for k, label in enumerate(labels) if confusion[k].sum()}
-    everyone = np.arange(len(kept))
-    return Score(
-        len(kept), uar(everyone), low, high, float(np.mean(truth == guess)), float(f1.mean()), recalls, confusion
+
+
+def whole_clips(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
+    truth, guess = answers.truth, answers.guess(six)
+    counts = metrics.confusion(truth, guess, len(answers.labels))[: len(six)]
+    draw_confusion(counts[:, : len(six)], six, picture)
+    speakers = [c.speaker for c in answers.clips]
+    accuracy = metrics.bootstrap(lambda r: float(np.mean(truth[r] == guess[r])), speakers)
+    f1 = metrics.bootstrap(lambda r: metrics.macro_f1(truth[r], guess[r]), speakers)
+    abstained = np.mean([label is None for label in answers.shown])
+    lines = [
+        f"{len(answers.clips)} clips of {len(set(speakers))} speakers: UAR **{answers.uar(six)}**, accuracy "
+        f"{accuracy}, macro-F1 {f1}. Nothing scored in {np.sum(guess < 0)} clips; the session abstains in "
+        f"{abstained:.1%}, which these figures do not use.",
+    ]
+    rows = [
+        [label, *counts[k, : len(six)], counts[k, -1], f"{counts[k, k] / counts[k].sum():.2f}"]
+        for k, label in enumerate(six)
+    ]
+    return lines + table(["spoken, heard →", *six, "nothing", "recall"], rows) + ["", f"![]({picture.name})"]
+
+
+def outside(answers: Answers) -> list[object]:
+    """A row on a corpus that the model has not met."""
+    present = [label for label in answers.labels if label in {c.emotion for c in answers.clips}]
+    part = answers.part(lambda c: c.emotion in FOUR)
+    recalls = metrics.recalls(part.truth, part.guess(FOUR))
+    told = ", ".join(f"{recalls.get(answers.labels.index(label), np.nan):.2f}" for label in FOUR)
+    clip = answers.clips[0]
+    return [clip.corpus, clip.language, len(present), answers.uar(present), answers.uar(FOUR), told]
+
+
+OUTSIDE_HEADER = ("corpus", "language", "classes", "UAR", "UAR of four", f"recalls ({', '.join(FOUR)})")
+
+
+def alarms(answers: Answers) -> str:
+    """How often neutral speech gets another label than neutral at the shipped threshold."""
+    wrong = np.array([label not in (None, "neutral") for label in answers.shown])
+    # One recording each; their speakers are not known, so they count as one each.
+    share = metrics.bootstrap(lambda rows: float(np.mean(wrong[rows])), list(range(len(wrong))))
+    neutral = np.mean([label == "neutral" for label in answers.shown])
+    others = {label: np.mean([s == label for s in answers.shown]) for label in answers.labels if label != "neutral"}
+    most = max(others, key=lambda label: others[label])
+    return (
+        f"{len(wrong)} recordings: **{share}** labelled other than neutral (most often {most}, {others[most]:.1%}), "
+        f"{neutral:.1%} neutral, the rest unsure or not scored."
     )
 
 
-def calibration_error(clips: Sequence[Clip], heard: Sequence[Heard], labels: Sequence[str], bins: int = 15) -> float:
-    """Expected calibration error: |confidence - accuracy| over equal bins of confidence, weighted by their counts."""
-    pairs = [
-        (h.scores.max(), labels[int(h.scores.argmax())] == c.emotion)
-        for c, h in zip(clips, heard, strict=True)
-        if h.scores is not None
+def cut_after(samples: Samples, _number: int, heard_s: float) -> Samples:
+    """A clip that ends so long after its speech began."""
+    started = [e.start_s for e in session_events(samples, CUT_MODEL) if isinstance(e, SpeechStarted)]
+    return samples[: round(((started[0] if started else 0) + heard_s) * RATE_HZ)]
+
+
+CUT_MODEL = "ser-base"
+"""Whose gate says where speech begins; all have the same."""
+
+
+def after_seconds(validation: Sequence[Clip], model: str, six: Sequence[str], whole: Answers, picture: Path) -> Lines:
+    rows: list[list[object]] = []
+    for heard_s in HEARD_S:
+        answers = ask(validation, model, partial(cut_after, heard_s=heard_s), f"after {heard_s} s")
+        rows.append([f"{heard_s} s", answers.uar(six), f"{np.mean(~answers.scored):.1%}"])
+    rows.append(["whole clip", whole.uar(six), f"{np.mean(~whole.scored):.1%}"])
+    figure, panel = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
+    panel.plot(HEARD_S, [r[1].value for r in rows[:-1]], marker="o")  # type: ignore[attr-defined]
+    panel.set(xlabel="seconds of speech heard", ylabel="UAR, six classes", ylim=(0, 1))
+    panel.grid(alpha=0.3)
+    save(figure, picture)
+    return [*table(["after", "UAR", "nothing scored"], rows), "", f"![]({picture.name})"]
+
+
+def stream_of(clips: Sequence[Clip]) -> Samples:
+    """Clips one after the other, with pauses as in talk."""
+    pause = np.zeros(round(STREAM_PAUSE_S * RATE_HZ), np.float32)
+    return np.concatenate([part for c in clips for part in (read_mono(c.path), pause)])
+
+
+def steadiness(validation: Sequence[Clip], model: str) -> Lines:
+    """Label changes of the smoothed trace on one emotion, and how long it takes to follow a change of emotion."""
+    by_speaker: dict[str, dict[str, list[Clip]]] = {}
+    for clip in validation:
+        by_speaker.setdefault(clip.speaker, {}).setdefault(str(clip.emotion), []).append(clip)
+    shown_changes = raw_changes = 0
+    heard_s = 0.0
+    waits: list[float] = []
+    for emotions in track(list(by_speaker.values()), "steadiness"):
+        for clips in emotions.values():
+            hops = [e for e in session_events(stream_of(clips), model) if isinstance(e, Measurement)]
+            hops = [e for e in hops if e.trigger == "hop" and e.state != "no_speech"]
+            heard_s += 0.25 * len(hops)
+            shown = [e.label for e in hops if e.label is not None]
+            shown_changes += sum(a != b for a, b in pairwise(shown))
+            raw_changes += sum(a.label_raw != b.label_raw for a, b in pairwise(hops))
+        calm, angry = emotions["neutral"], emotions["angry"]
+        switch_s = len(stream_of(calm)) / RATE_HZ
+        hops = [e for e in session_events(stream_of([*calm, *angry]), model) if isinstance(e, Measurement)]
+        after = [e for e in hops if e.trigger == "hop" and e.end_s > switch_s]
+        raw = next((e.end_s for e in after if e.label_raw == "angry"), None)
+        smooth = next((e.end_s for e in after if e.label == "angry"), None)
+        if raw is not None and smooth is not None:
+            waits.append(smooth - raw)
+    steady = (
+        f"Clips of one speaker and one emotion in a row ({heard_s / 60:.0f} minutes scored): "
+        f"**{shown_changes / heard_s * 60:.1f}** label changes a minute of the trace, "
+        f"{raw_changes / heard_s * 60:.1f} of the windows behind it. Neutral followed by angry speech: both turn angry "
+        f"with {len(waits)} of {len(by_speaker)} speakers"
+    )
+    if not waits:
+        return [steady + "."]
+    late_s, latest_s = np.percentile(waits, (50, 90))
+    return [
+        f"{steady}, the trace {late_s:.2f} s after its windows (median; 90% within {latest_s:.2f} s): what the "
+        "smoothing costs."
     ]
-    confidence, right = np.array(pairs, float).T
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(sum(abs(np.sum(confidence[index == b]) - np.sum(right[index == b])) for b in range(bins)) / len(pairs))
+
+
+def robustness(
+    validation: Sequence[Clip], model: str, six: Sequence[str], clean: Answers, found: dict[str, Condition], path: Path
+) -> Lines:
+    classes = clean.truth
+    rows: list[list[object]] = []
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for name, condition in {"clean": as_is, **found}.items():
+        answers = clean if name == "clean" else ask(validation, model, condition, name)
+        guess = answers.guess(six)
+        score = metrics.uar(classes, guess)
+        same = np.mean(guess == clean.guess(six))
+        # Every class counts the same, as in a balanced set.
+        shares = np.mean([np.bincount(guess[classes == k] + 1, minlength=len(six) + 1)[1 : len(six) + 1]
+                          / np.sum(classes == k) for k in np.unique(classes)], axis=0)  # fmt: skip
+        largest = f"{shares.max() / max(shares.sum(), 1e-9):.0%} ({six[int(shares.argmax())]})"
+        rows.append([name, f"{score:.3f}", f"{score - metrics.uar(classes, clean.guess(six)):+.3f}", f"{same:.1%}",
+                     largest, f"{np.mean(guess < 0):.1%}"])  # fmt: skip
+        kind, _, snr = name.partition(", ")
+        if snr.endswith(" dB"):
+            curves.setdefault(kind, []).append((float(snr.removesuffix(" dB")), score))
+    figure, panel = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
+    for kind, points in curves.items():
+        panel.plot(*zip(*points, strict=True), marker="o", label=kind)
+    panel.axhline(metrics.uar(classes, clean.guess(six)), color="grey", linestyle=":", label="clean")
+    panel.set(xlabel="SNR, dB", ylabel="UAR, six classes", ylim=(0, 1))
+    panel.legend(fontsize=7)
+    panel.grid(alpha=0.3)
+    save(figure, path)
+    header = ["condition", "UAR", "change", "same label as clean", "largest class", "nothing scored"]
+    return [*table(header, rows), "", f"![]({path.name})"]
+
+
+def calibration(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
+    part = answers.part(lambda _: True)
+    rows = np.flatnonzero(part.scored)
+    posteriors = part.posteriors[rows]
+    confidence, right = posteriors.max(axis=1), posteriors.argmax(axis=1) == part.truth[rows]
+    voted = [i for i in rows if sum(part.clips[i].votes or ())]
+    votes = np.array([part.clips[i].votes for i in voted], float)
+    votes = votes[:, [LABELS.index(label) for label in part.labels]]
+    votes /= votes.sum(axis=1, keepdims=True)
+    entropy = metrics.cross_entropy(part.posteriors[voted], votes)
+    alone = metrics.cross_entropy(np.maximum(votes, 1e-12), votes)
+    coverage, risk = metrics.risk_coverage(confidence, right)
+    figure, (left, middle) = pyplot.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    bins = metrics.reliability(confidence, right)
+    left.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    left.plot([b[0] for b in bins], [b[1] for b in bins], marker="o")
+    left.set(xlabel="confidence", ylabel="accuracy", title="reliability", xlim=(0, 1), ylim=(0, 1))
+    middle.plot(coverage, risk)
+    middle.set(xlabel="share of clips kept", ylabel="errors among them", title="abstaining", xlim=(0, 1), ylim=(0, 1))
+    save(figure, picture)
+    points = ", ".join(f"{risk[int(share * len(risk)) - 1]:.2f} at {share:.0%}" for share in (1.0, 0.8, 0.6, 0.4, 0.2))
+    return [
+        f"ECE **{metrics.expected_calibration_error(confidence, right):.3f}** (15 bins). Cross-entropy against the "
+        f"raters' votes (voice alone) {entropy:.3f} nats; their own entropy, the least there can be, is {alone:.3f}. "
+        f"Errors when the least confident are left out: {points} of the clips kept.",
+        "",
+        f"![]({picture.name})",
+    ]
+
+
+def fairness(answers: Answers, six: Sequence[str]) -> Lines:
+    groups: dict[str, Callable[[Clip], bool]] = {
+        sex: partial(lambda c, sex: c.sex == sex, sex=sex) for sex in ("female", "male")
+    }
+    for low, high in AGES:
+        groups[f"{low} to {high} years"] = partial(
+            lambda c, low, high: c.age is not None and low <= c.age <= high, low=low, high=high
+        )
+    rows: list[list[object]] = []
+    for name, belongs in groups.items():
+        part = answers.part(belongs)
+        if not part.clips:
+            continue
+        recalls = metrics.recalls(part.truth, part.guess(six))
+        each = [f"{recalls[k]:.2f}" for k in range(len(six))]
+        rows.append([name, len({c.speaker for c in part.clips}), part.uar(six), *each])
+    return table(["group", "speakers", "UAR", *six], rows)
+
+
+def draw_confusion(counts: metrics.Ints, labels: Sequence[str], path: Path) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, panel = pyplot.subplots(figsize=(5, 4.5), layout="constrained")
+    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        panel.text(column, row, f"{share:.2f}", ha="center", va="center", color="white" if share > 0.5 else "black")
+    ticks = range(len(labels))
+    panel.set(xlabel="heard", ylabel="spoken", xticks=ticks, yticks=ticks, yticklabels=labels)
+    panel.set_xticks(ticks, labels, rotation=45, ha="right")
+    save(figure, path)
+
+
+def save(figure: pyplot.Figure, path: Path) -> None:
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def unseen_sentences(without: Answers, whole: Answers, six: Sequence[str], texts: Sequence[str]) -> Lines:
+    """Both models on sentences that one of them never heard, and on the rest."""
+    rows = [
+        [what, answers.part(lambda c: c.text in texts).uar(six), answers.part(lambda c: c.text not in texts).uar(six)]
+        for what, answers in (("the sibling without these sentences", without), ("the shipped model", whole))
+    ]
+    told = f"Sentences {', '.join(texts)}, said by the validation speakers."
+    return [told, *table(["", "on those sentences", "on the other nine"], rows)]
+
+
+def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str], load_: Callable[[str], list[Clip]],
+                    validation: Sequence[Clip]) -> Lines:  # fmt: skip
+    """What runs that left something out say of strangers: corpora, sentences, commands."""
+    corpora_rows: list[list[object]] = []
+    fours: list[float] = []
+    sentences: Lines = []
+    commands: Lines = []
+    known = {c.text for c in validation}
+    for run in siblings:
+        left_out = (run / "left_out.txt").read_text().split("\n")[:-1]
+        model = str(run / "model")
+        texts = [name for name in left_out if name in known]
+        for name in left_out:
+            if name == COMMANDS:
+                answers = ask([c for c in load_(name) if c.text == HELD_OUT_KEYWORD], model, as_is, name)
+                commands = [f"Trained without any such recordings: {alarms(answers)}"]
+            elif name not in known:
+                row = outside(ask(load_(name), model, as_is, name))
+                corpora_rows.append([*row, ", ".join(x for x in left_out if x not in texts)])
+                fours.append(row[4].value)  # type: ignore[attr-defined]
+        if texts:
+            sentences = unseen_sentences(ask(validation, model, as_is, "sentences"), whole, six, texts)
+    lines: Lines = []
+    if corpora_rows:
+        lines += ["", "## Corpora left out", "",
+                  "Each by a model of this recipe that was trained without it (and without what stands beside it). The "
+                  "answer is forced among the labels that the corpus has.",
+                  *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
+                  "", f"Mean of the four-class UARs: **{np.mean(fours):.3f}** (chance 0.25)."]  # fmt: skip
+    if sentences:
+        lines += ["", "## Unseen speakers and unseen sentences", "", *sentences]
+    if commands:
+        lines += ["", "## Neutral commands, as a new kind of speech", "", *commands]
+    return lines
 
 
 def main(
     model: str,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
-    output: Annotated[Path | None, typer.Option("-o", help="Also write the tables here, as Markdown.")] = None,
+    output: Annotated[Path, typer.Option("-o", help="Folder for the tables (Markdown) and pictures.")],
+    sibling: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe that left something out.")] = None,
 ) -> None:
-    """Print the tables."""
-    contract = load_model(model).contract
-    labels = contract.labels
-    speakers = read_speakers(splits / "crema_d_validation_speakers.txt")
-    everything = load(
-        corpora, splits, ["CREMA-D", "RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB", "wake-word-benchmark"]
-    )
-    validation = [c for c in everything if crema_d_validation(c, speakers)]
-    lines = [
-        f"# Evaluation of {model}",
-        "",
-        f"`python -m tools.evaluate {model}`; sha256 `{load_model(model).sha256}`",
-        "",
-    ]
+    """Write the tables and pictures."""
+    loaded = load_model(model)
+    labels, trained_on = loaded.contract.labels, loaded.contract.trained_on
+    output.mkdir(parents=True, exist_ok=True)
 
-    heard = hear_all(validation, model, as_is, "CREMA-D validation")
+    def picture(what: str) -> Path:
+        return output / f"{loaded.contract.model_id}-{what}.png"
+
+    def load_one(name: str) -> list[Clip]:
+        return load(corpora, splits, [name])
+
+    speakers = crema_d_validation(splits)
+    crema_d = load_one("CREMA-D")
+    validation = [c for c in crema_d if c.speaker in speakers]
     six = [label for label in labels if label in {c.emotion for c in validation}]
-    whole = score(validation, heard, six, labels)
-    lines += [
+    whole = ask(validation, model, as_is, "CREMA-D validation")
+    lines = [
+        f"# Evaluation of {loaded.contract.model_id}",
+        "",
+        f"`python -m tools.evaluate {model}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; intervals are "
+        "95%, bootstrap over speakers; one training run (one seed).",
+        "",
         "## CREMA-D, validation speakers, six classes",
         "",
-        f"{whole.n} clips of {len(speakers)} speakers: UAR **{whole.uar:.3f}** [{whole.low:.3f}, {whole.high:.3f}], "
-        f"accuracy {whole.accuracy:.3f}, macro-F1 {whole.macro_f1:.3f}, "
-        f"ECE {calibration_error(validation, heard, labels):.3f}, "
-        f"nothing scored in {sum(h.scores is None for h in heard)} clips, abstained in "
-        f"{sum(h.scores is not None and h.label is None for h in heard)}.",
-        "",
-        "| spoken, heard → | " + " | ".join(six) + " | nothing | recall |",
-        "|---" * (len(six) + 3) + "|",
+        *whole_clips(whole, six, picture("confusion")),
     ]
-    for k, label in enumerate(six):
-        cells = " | ".join(map(str, whole.confusion[k]))
-        lines.append(f"| {label} | {cells} | {whole.recalls[label]:.2f} |")
-
-    lines += [
-        "",
-        "## Corpora never seen",
-        "",
-        f"Trained on {', '.join(contract.trained_on)}; not on these. "
-        "Best of the shared classes only; chance is one over their number.",
-        "",
-        "| corpus | language | shared classes | UAR, shared | UAR, four (" + ", ".join(FOUR) + ") | recalls, four |",
-        "|---|---|---|---|---|---|",
-    ]
-    fours = []
-    for name in ("RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB"):
-        if name in contract.trained_on:
-            continue
-        clips = [c for c in everything if c.corpus == name]
-        outside = hear_all(clips, model, as_is, name)
-        present = {c.emotion for c in clips}
-        shared = score(clips, outside, [x for x in labels if x in present], labels)
-        four = score(clips, outside, FOUR, labels)
-        fours.append(four.uar)
-        recalls = ", ".join(f"{four.recalls[x]:.2f}" for x in FOUR)
-        lines.append(
-            f"| {name} | {clips[0].language} | {len(shared.recalls)} | {shared.uar:.3f} [{shared.low:.3f}, "
-            f"{shared.high:.3f}] | {four.uar:.3f} [{four.low:.3f}, {four.high:.3f}] | {recalls} |"
-        )
-    lines += ["", f"Mean of the four-class UARs: **{np.mean(fours):.3f}** (chance 0.25)."]
-
-    commands = [c for c in everything if c.group == HELD_OUT_KEYWORD]
-    quiet = hear_all(commands, model, as_is, "commands")
-    guesses = [h.label for h in quiet]
-    alarms = [g for g in guesses if g not in (None, "neutral")]
-    lines += [
-        "",
-        "## Neutral commands into people's own microphones",
-        "",
-        f"{len(commands)} recordings of a keyword that was not trained on (other keywords were): "
-        f"{len(alarms) / len(commands):.1%} labelled other than neutral; neutral "
-        f"{guesses.count('neutral') / len(commands):.1%}, the rest unsure or not scored.",
-        "",
-        "## Robustness, CREMA-D validation speakers",
-        "",
-        "| condition | UAR | same label as clean |",
-        "|---|---|---|",
-    ]
-    noises = sorted((corpora / NOISE_CORPUS).rglob("*.ogg"))
-    conditions: list[tuple[str, Distort]] = [
-        ("gain +12 dB (clipped at full scale)", partial(gain, gain_db=12)),
-        ("gain -12 dB", partial(gain, gain_db=-12)),
-        ("telephone band, 300 to 3400 Hz", telephone),
-        *((f"white noise, {snr} dB", partial(noisy, snr_db=snr, noises=None)) for snr in (20, 10, 0)),
-        *((f"ESC-10 sounds, {snr} dB", partial(noisy, snr_db=snr, noises=noises)) for snr in (20, 10, 0)),
-    ]
-    lines.append(f"| clean | {whole.uar:.3f} | |")
-    clean = [None if h.scores is None else int(h.scores.argmax()) for h in heard]
-    for name, distort in conditions:
-        other = hear_all(validation, model, distort, name)
-        same = np.mean(
-            [c == (None if h.scores is None else int(h.scores.argmax())) for c, h in zip(clean, other, strict=True)]
-        )
-        lines.append(f"| {name} | {score(validation, other, six, labels).uar:.3f} | {same:.1%} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if output:
-        output.write_text(text, encoding="utf-8")
+    strangers = [n for n in ("RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB") if n not in trained_on]
+    if strangers:
+        rows = [outside(ask(load_one(name), model, as_is, name)) for name in strangers]
+        mean = np.mean([row[4].value for row in rows])  # type: ignore[attr-defined]
+        lines += ["", "## Corpora never seen", "", "By this very model.", *table(OUTSIDE_HEADER, rows),
+                  "", f"Mean of the four-class UARs: **{mean:.3f}** (chance 0.25)."]  # fmt: skip
+    lines += siblings_report(sibling or [], whole, six, load_one, validation)
+    commands = ask([c for c in load_one(COMMANDS) if c.text == HELD_OUT_KEYWORD], model, as_is, "commands")
+    lines += ["", "## Neutral commands into people's own microphones", "",
+              f'Other keywords were trained on, "{HELD_OUT_KEYWORD}" not. {alarms(commands)}']  # fmt: skip
+    lines += ["", "## After seconds of speech", "",
+              "CREMA-D, validation speakers; clips end so long after speech began.",
+              *after_seconds(validation, model, six, whole, picture("seconds"))]  # fmt: skip
+    lines += ["", "## Steadiness of the trace", "", *steadiness(validation, model)]
+    voices = [c.path for c in crema_d if c.speaker not in speakers][::7]
+    found = conditions(noise_paths(corpora, evaluation=True), voices)
+    lines += ["", "## Robustness", "",
+              "CREMA-D, validation speakers. Noises and rooms are others than those trained with. The largest class is "
+              "its share of all answers if every emotion were spoken equally often.",
+              *robustness(validation, model, six, whole, found, picture("snr"))]  # fmt: skip
+    lines += ["", "## Calibration and abstaining", "", *calibration(whole, six, picture("calibration"))]
+    lines += ["", "## Fairness", "", "CREMA-D, validation speakers: recall by sex and age.", *fairness(whole, six)]
+    lines += ["", "## Speed", "", speed(model)]
+    path = output / f"{loaded.contract.model_id}.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

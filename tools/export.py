@@ -1,6 +1,6 @@
-"""A run folder → `models/NAME/encoder.onnx` and `head.onnx`, calibrated and with the contract inside.
+"""A run folder → `encoder.onnx` and `head.onnx`, calibrated and with the contract inside.
 
-`python -m tools.export runs/ser-base --corpora DIR --splits DIR`
+`python -m tools.export runs/ser-base --corpora DIR --splits DIR -o models/ser-base`
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import onnx
 import tomllib
 import torch
 import typer
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.features import FeatureSettings, mel_filterbank
 from realtime_ser.stages.model import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
-from tools.corpora import crema_d_validation, load, read_speakers
-from tools.network import CHUNK_FRAMES, FRAMES_PER_EMBEDDING, Encoder, Head, SpeechEmotionNet
-from tools.prepare import frames_of
-from tools.train import Split, predict
+from tools.network import CHUNK_FRAMES, FIRST_CHUNKS, FRAMES_PER_EMBEDDING, Encoder, Head, SpeechEmotionNet
+from tools.splits import crema_d_validation
+from tools.train import gather, predict
 
 
 class Posteriors(nn.Module):
@@ -38,7 +38,7 @@ class Posteriors(nn.Module):
         return torch.softmax(self.head(embeddings) / self.temperature, dim=1)
 
 
-def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> float:
     """The temperature of least cross-entropy (Guo et al., 2017), by a search over 0.5 to 4."""
     grid = np.exp(np.linspace(np.log(0.5), np.log(4), 200))
     x, y = torch.from_numpy(logits), torch.from_numpy(truth)
@@ -49,25 +49,25 @@ def load_network(run: Path) -> tuple[SpeechEmotionNet, dict[str, Any]]:
     """The averaged weights of a run, and its config."""
     settings = tomllib.loads((run / "config.toml").read_text())
     net = SpeechEmotionNet(len(settings["labels"]), **settings["network"])
-    net.load_state_dict(torch.load(run / "checkpoint.pt", weights_only=True)["average"])
+    net.load_state_dict(torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"])
     return net.eval(), settings
 
 
 def write_onnx(
     module: nn.Module,
-    example: tuple[Tensor, ...],
-    names: tuple[list[str], list[str]],
+    example: dict[str, Tensor],
+    outputs: list[str],
+    free: dict[str, str],
     path: Path,
     contract: dict[str, Any],
 ) -> None:
-    """Export with a free batch dimension (and free length for the head), and put the contract in."""
-    inputs, outputs = names
-    axes = {name: {0: "batch"} for name in inputs + outputs}
-    if inputs == ["embeddings"]:
-        axes["embeddings"][1] = "n"
+    """Export with a free batch dimension and the named second dimensions free, and put the contract in."""
+    axes = {name: {0: "batch"} for name in (*example, *outputs)}
+    for name, dimension in free.items():
+        axes[name][1] = dimension
     torch.onnx.export(
-        module, example, str(path), input_names=inputs, output_names=outputs, dynamic_axes=axes, dynamo=False,
-        opset_version=17,
+        module, tuple(example.values()), str(path), input_names=list(example), output_names=outputs, dynamic_axes=axes,
+        dynamo=False, opset_version=17,
     )  # fmt: skip
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {CONTRACT_KEY: json.dumps(contract)})
@@ -89,8 +89,9 @@ def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, 
         "rate_hz": RATE_HZ,
         "features": vars(features),
         "filterbank": pack_filterbank(filterbank),
-        "normalisation": "inside the encoder: loudness-weighted running mean of each band, look-ahead of one chunk",
+        "normalisation": "inside the encoder: running loudness-weighted mean of each band, and of all bands together",
         "chunk_frames": CHUNK_FRAMES,
+        "first_chunks": FIRST_CHUNKS,
         "chunk_embeddings": CHUNK_FRAMES // FRAMES_PER_EMBEDDING,
         "dim": encoder.dim,
         "state_size": encoder.state_size,
@@ -98,36 +99,44 @@ def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, 
         "temperature": temperature,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    frames, state = torch.zeros(1, CHUNK_FRAMES, features.n_mels), torch.zeros(1, encoder.state_size)
-    names = (["frames", "state"], ["embeddings", "next_state"])
-    write_onnx(encoder, (frames, state), names, folder / "encoder.onnx", contract | {"kind": "encoder"})
-    window = torch.randn(1, 40, encoder.dim)
-    names = (["embeddings"], ["posteriors"])
+    example = {
+        "frames": torch.zeros(1, CHUNK_FRAMES, features.n_mels),
+        "state": torch.zeros(1, encoder.state_size),
+    }
+    free = {"frames": "frames", "embeddings": "n"}
+    contract_of = {kind: contract | {"kind": kind} for kind in ("encoder", "head")}
     write_onnx(
-        Posteriors(net.head, temperature).eval(), (window,), names, folder / "head.onnx", contract | {"kind": "head"}
-    )
+        encoder, example, ["embeddings", "next_state"], free, folder / "encoder.onnx", contract_of["encoder"]
+    )  # fmt: skip
+    window = {"embeddings": torch.randn(1, 48, encoder.dim)}
+    head = Posteriors(net.head, temperature).eval()
+    write_onnx(head, window, ["posteriors"], {"embeddings": "n"}, folder / "head.onnx", contract_of["head"])
 
 
 def main(
     run: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
-    models: Annotated[Path, typer.Option(help="Where the model's folder goes.")] = Path("models"),
+    output: Annotated[Path, typer.Option("-o", help="Folder of the model.")],
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
 ) -> None:
     """Calibrate on CREMA-D's validation speakers and export."""
     net, settings = load_network(run)
-    speakers = read_speakers(splits / "crema_d_validation_speakers.txt")
-    clips = [c for c in load(corpora, splits, ["CREMA-D"]) if crema_d_validation(c, speakers)]
-    validation = Split(clips, frames_of([c.path for c in clips], cache))
-    truth = np.array([settings["labels"].index(c.emotion) for c in clips])
-    logits = predict(net, validation)
+    everyone = gather(corpora, splits, ["CREMA-D"], settings["labels"], cache)
+    speakers = crema_d_validation(splits)
+    validation = everyone.part([i for i, c in enumerate(everyone.clips) if c.speaker in speakers])
+    truth = np.array([settings["labels"].index(c.emotion) for c in validation.clips])
+    logits = predict(net, [views[0] for views in validation.frames])
     temperature = fit_temperature(logits, truth)
-    folder = models / settings["id"]
-    export(net, settings, temperature, folder)
-    sizes = sum(p.stat().st_size for p in folder.glob("*.onnx"))
+    settings["clips_per_epoch"] = {
+        name: n
+        for name, n in settings["clips_per_epoch"].items()
+        if name not in (run / "left_out.txt").read_text().split("\n")
+    }
+    export(net, settings, temperature, output)
+    sizes = sum(p.stat().st_size for p in output.glob("*.onnx"))
     print(
-        f"{folder}: temperature {temperature:.2f}, {sizes / 1e6:.1f} MB, "
+        f"{output}: temperature {temperature:.2f}, {sizes / 1e6:.1f} MB, "
         f"accuracy {np.mean(logits.argmax(1) == truth):.3f}"
     )
 

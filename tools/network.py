@@ -11,37 +11,37 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 N_MELS = 64
-CHUNK_FRAMES = 25
-"""Frames of 10 ms that the streaming encoder takes at once; also the look-ahead of its normalisation."""
-FRAMES_PER_EMBEDDING = 5
+CHUNK_FRAMES = 16
+"""Frames of 15.6 ms in 0.25 s, the finest hop."""
+FIRST_CHUNKS = 4
+"""An utterance is embedded once 1 s of it is there: that much tells its level and its microphone's colour."""
+FRAMES_PER_EMBEDDING = 4
 LOUDNESS_EXPONENT = 0.3
 """Loudness grows with this power of intensity (Stevens, 1957): what weighs a frame in the running mean."""
 FORGET = 0.97
 """Of the running mean, per chunk: a time constant of 8.2 s."""
+SCALE_DB = 12.0
+LIMIT = 4.0
+"""Normalised frames are in units of 12 dB, at most ±4."""
 
 
 class RunningMean(nn.Module):
-    """Subtract each band's loudness-weighted mean so far: level and a microphone's colour drop out.
+    """Two views of the frames, normalised by their loudness-weighted mean so far.
 
-    The mean of a chunk already holds that chunk, so the first one is normalised too. A gain cancels exactly.
+    The first has each band's mean subtracted: level and a microphone's colour drop out. The second only the mean over
+    all bands: level drops out, the voice's own colour stays. A gain cancels exactly. The frames of one call are
+    normalised by a mean that holds them all, the look-ahead of the encoder.
     """
 
     state_size = N_MELS + 1
 
     def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """`frames` (batch, chunks * 25, 64) in dB; returns them centred, in units of 12 dB, limited to ±4."""
-        batch, n_frames, _ = frames.shape
-        chunks = frames.reshape(batch, -1, CHUNK_FRAMES, N_MELS)
-        weight = torch.pow(10.0, chunks.mean(dim=3, keepdim=True) * (LOUDNESS_EXPONENT / 10))
-        sums = torch.cat(((chunks * weight).sum(dim=2), weight.sum(dim=2)), dim=2)
-        totals = []
-        for index in range(n_frames // CHUNK_FRAMES):
-            state = FORGET * state + sums[:, index]
-            totals.append(state)
-        total = torch.stack(totals, dim=1)
-        mean = total[..., :N_MELS] / total[..., N_MELS:]
-        centred = ((chunks - mean[:, :, None]) / 12).clamp(-4, 4)
-        return centred.reshape(batch, n_frames, N_MELS), state
+        """`frames` (batch, n, 64) in dB, `state` (batch, 65); returns (batch, 2, n, 64) and the next state."""
+        weight = torch.pow(10.0, frames.mean(dim=2, keepdim=True) * (LOUDNESS_EXPONENT / 10))
+        state = FORGET * state + torch.cat(((frames * weight).sum(dim=1), weight.sum(dim=1)), dim=1)
+        mean = (state[:, :N_MELS] / state[:, N_MELS:])[:, None]
+        views = torch.stack((frames - mean, frames - mean.mean(dim=2, keepdim=True)), dim=1)
+        return (views / SCALE_DB).clamp(-LIMIT, LIMIT), state
 
 
 class CausalConv(nn.Module):
@@ -49,64 +49,86 @@ class CausalConv(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, time: int, mel: int, stride: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, (time, mel), stride, padding=(0, mel // 2), bias=False)
+        self.shape, self.stride = (c_out, c_in, time, mel), stride
+        # A matrix, for Muon orthogonalises matrices.
+        self.weight = nn.Parameter(torch.empty(c_out, c_in * time * mel))
+        nn.init.kaiming_normal_(self.weight)
         self.norm = nn.BatchNorm2d(c_out)
         self.past = time - stride[0]
 
-    def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.cat((cache, x), dim=2)
-        return self.norm(self.conv(x)), x[:, :, x.shape[2] - self.past :]
+    def forward(self, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor]:
+        past = functional.pad(x, (0, 0, self.past, 0)) if cache is None else torch.cat((cache, x), dim=2)
+        weight = self.weight.view(self.shape)
+        y = functional.conv2d(past, weight, None, self.stride, padding=(0, self.shape[3] // 2))
+        return self.norm(y), past[:, :, past.shape[2] - self.past :]
 
 
 class Encoder(nn.Module):
-    """Log-mel frames in dB → embeddings, 20 a second.
+    """Log-mel frames in dB → embeddings, 16 a second.
 
-    `forward(frames, state)`: frames (batch, n * 25, 64); state (batch, state_size), zeros at a segment's start.
-    Returns embeddings (batch, n * 5, dim) and the state for the next chunk.
+    `forward(frames, state)`: frames (batch, 4 n, 64); state (batch, state_size), zeros at an utterance's start.
+    Returns embeddings (batch, n, dim) and the state for the next call. The first call holds 1 s (an utterance
+    shorter than that: all of it), every later one 0.25 s; that is what training sees too (`embed`).
     """
 
-    def __init__(self, widths: tuple[int, int, int, int], blocks: tuple[int, int, int], dim: int) -> None:
+    def __init__(self, widths: tuple[int, int, int, int], blocks: tuple[int, int, int, int], dim: int) -> None:
         super().__init__()
-        stem, *stages = widths
         self.mean = RunningMean()
-        layers = [CausalConv(1, stem, 3, 5, (1, 2))]
-        caches = [(1, 2, N_MELS)]
-        layers.append(CausalConv(stem, stages[0], 10, 3, (FRAMES_PER_EMBEDDING, 2)))
-        caches.append((stem, 5, N_MELS // 2))
-        self.roles = ["plain", "plain"]
-        bands = N_MELS // 4
-        for index, (width, count) in enumerate(zip(stages, blocks, strict=True)):
-            if index:
-                layers.append(CausalConv(stages[index - 1], width, 3, 3, (1, 2)))
-                caches.append((stages[index - 1], 2, bands))
-                self.roles.append("plain")
-                bands //= 2
-            for _ in range(count):
-                layers += [CausalConv(width, width, 3, 3), CausalConv(width, width, 3, 3)]
-                caches += [(width, 2, bands)] * 2
-                self.roles += ["open", "close"]
-        self.layers = nn.ModuleList(layers)
-        self.cache_shapes = caches
-        self.project = nn.Linear(stages[-1] * bands, dim)
+        shapes = [(2, widths[0], 3, 5, (1, 2))]
+        roles = ["plain"]
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            if stage:
+                # Twice in two of the three: 16 embeddings a second.
+                stride = (1, 2) if stage == 3 else (2, 2)
+                shapes.append((widths[stage - 1], width, 2 + stride[0] if stride[0] == 2 else 3, 3, stride))
+                roles.append("plain")
+            shapes += [(width, width, 3, 3, (1, 1))] * (2 * count)
+            roles += ["open", "close"] * count
+        self.layers = nn.ModuleList(CausalConv(*shape) for shape in shapes)
+        self.roles = roles
+        for layer, role in zip(self.layers, roles, strict=True):
+            if role == "close":
+                nn.init.zeros_(layer.norm.weight)  # a block begins as the identity (He et al., 2018)
+        bands = N_MELS
+        self.cache_shapes = []
+        for layer, (c_in, _, _, _, stride) in zip(self.layers, shapes, strict=True):
+            self.cache_shapes.append((c_in, layer.past, bands))
+            bands //= stride[1]
+        self.project = nn.Linear(widths[-1] * bands, dim)
         self.dim = dim
-        self.state_size = RunningMean.state_size + sum(c * t * f for c, t, f in caches)
+        self.state_size = RunningMean.state_size + sum(c * t * f for c, t, f in self.cache_shapes)
 
     def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        batch = frames.shape[0]
         sizes = [RunningMean.state_size] + [c * t * f for c, t, f in self.cache_shapes]
         mean_state, *flat = state.split(sizes, dim=1)
         x, mean_state = self.mean(frames, mean_state)
-        x = x[:, None]
-        new_state = [mean_state]
+        caches = [cache.reshape(-1, *shape) for cache, shape in zip(flat, self.cache_shapes, strict=True)]
+        embeddings, caches = self.convolve(x, caches)
+        return embeddings, torch.cat([mean_state, *(cache.flatten(1) for cache in caches)], dim=1)
+
+    def convolve(self, x: Tensor, caches: list[Tensor] | list[None]) -> tuple[Tensor, list[Tensor]]:
+        """Normalised frames (batch, 2, 4 n, 64) → embeddings and the caches behind them."""
+        after = []
         skip = x
-        for layer, role, cache, shape in zip(self.layers, self.roles, flat, self.cache_shapes, strict=True):
+        for layer, role, cache in zip(self.layers, self.roles, caches, strict=True):
             if role == "open":
                 skip = x
-            x, cache = layer(x, cache.reshape(batch, *shape))
+            x, cache = layer(x, cache)
             x = functional.relu(x + skip if role == "close" else x)
-            new_state.append(cache.reshape(batch, -1))
-        x = x.permute(0, 2, 1, 3).flatten(2)
-        return self.project(x), torch.cat(new_state, dim=1)
+            after.append(cache)
+        return self.project(x.permute(0, 2, 1, 3).flatten(2)), after
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Whole utterances (batch, n * 16, 64), as the stream would: (batch, n * 4, dim)."""
+        state = frames.new_zeros(len(frames), RunningMean.state_size)
+        views = []
+        first = FIRST_CHUNKS * CHUNK_FRAMES
+        for block in (frames[:, :first], *frames[:, first:].split(CHUNK_FRAMES, dim=1)):
+            if block.shape[1]:
+                view, state = self.mean(block, state)
+                views.append(view)
+        x = torch.cat(views, dim=2).contiguous(memory_format=torch.channels_last)
+        return self.convolve(x, [None] * len(self.layers))[0]
 
 
 class Head(nn.Module):
@@ -140,8 +162,8 @@ class SpeechEmotionNet(nn.Module):
     def __init__(
         self,
         n_labels: int,
-        widths: tuple[int, int, int, int] = (24, 48, 64, 96),
-        blocks: tuple[int, int, int] = (1, 2, 2),
+        widths: tuple[int, int, int, int] = (24, 48, 80, 96),
+        blocks: tuple[int, int, int, int] = (1, 1, 2, 2),
         dim: int = 160,
     ) -> None:
         super().__init__()
@@ -149,5 +171,5 @@ class SpeechEmotionNet(nn.Module):
         self.head = Head(dim, n_labels)
 
     def embed(self, frames: Tensor) -> Tensor:
-        """Frames (batch, n * 25, 64) in dB, from a segment's start → embeddings (batch, n * 5, dim)."""
-        return self.encoder(frames, frames.new_zeros(len(frames), self.encoder.state_size))[0]
+        """Frames (batch, n * 16, 64) in dB, from an utterance's start → embeddings (batch, n * 4, dim)."""
+        return self.encoder.embed(frames)

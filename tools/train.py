@@ -1,90 +1,199 @@
 """Train a model: `python -m tools.train tools/configs/ser-base.toml --corpora DIR --splits DIR --run runs/ser-base`.
 
-Read from top to bottom: configuration, data, model, loop, evaluation, checkpoint. Resumes from the run folder.
+Read from top to bottom: data, batches, validation, then `main` with model, loop and checkpoint. Resumes from the run
+folder, on a GPU if there is one. `--leave-out NAME` trains a model that tells how strangers would fare.
 """
 
 from __future__ import annotations
 
 import copy
 import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import matplotlib
 import numpy as np
 import tomllib
 import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.nn import functional
 
+from tools import metrics
 from tools.augment import AugmentSettings, augment
-from tools.corpora import HELD_OUT_KEYWORD, LABELS, NOISE_CORPUS, Clip, crema_d_validation, load, read_speakers
+from tools.corpora import COMMANDS, FOUR, LABELS, Clip, load
 from tools.network import CHUNK_FRAMES, FRAMES_PER_EMBEDDING, SpeechEmotionNet
-from tools.prepare import SPEEDS, frames_of
+from tools.prepare import SPEEDS, VIEWS, Frames, noise_frames, views_of
+from tools.splits import held_out
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
 
 CROP_CHUNKS = (3, 12)
 """Training crops: 0.75 to 3 s."""
+DEGRADED = 0.3
+"""Share of clips heard in a degraded view."""
+COPY_PASTE = 0.3
+"""Probability that a clip shorter than its crop is followed by another of that corpus (Pappagari et al., 2021)."""
 VOTE_WEIGHT = 0.1
 """Share of the raters' votes in a CREMA-D target; the rest is the intended emotion."""
+UNACTED_SMOOTHING = 0.7
+"""Share spread over all labels in the target of a corpus that holds only neutral speech. Told that it is certainly
+neutral, the network learns to call everything neutral that does not sound like an actor's studio (docs/model.md)."""
 MIXUP = 0.3
 """Probability that a batch is mixed up, and the Beta distribution's parameter."""
+SUB_WINDOW = 0.4
+"""Weight of the loss on a random stretch of each crop."""
 EMA = 0.998
-"""Decay of the averaged weights, per step: about the last five epochs."""
+"""Decay of the averaged weights, per step."""
+WARM_UP = 0.05
+"""Share of the steps in which the learning rate rises; after it falls as a cosine."""
+VALIDATE_EVERY = 8
+"""Epochs."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """Frames of clips with their targets, ready to batch."""
-
-    clips: list[Clip]
-    frames: list[list[np.ndarray]]
-
-
-def is_held_out(clip: Clip, validation_speakers: set[str]) -> bool:
-    return crema_d_validation(clip, validation_speakers) or clip.group == HELD_OUT_KEYWORD
-
-
-def target_of(clip: Clip, labels: list[str]) -> np.ndarray:
-    """Soft target over `labels`: the intended emotion, with the raters' votes mixed in; zeros if not among them."""
+def target_of(clip: Clip, labels: Sequence[str]) -> NDArray[np.float32]:
+    """Soft target over `labels`: the intended emotion, with the raters' votes mixed in."""
     target = np.zeros(len(labels), np.float32)
-    if clip.emotion not in labels:
-        return target
-    target[labels.index(clip.emotion)] = 1
+    target[labels.index(str(clip.emotion))] = 1
     if clip.votes and sum(clip.votes):
         votes = np.array([clip.votes[LABELS.index(label)] for label in labels], np.float32)
         target = (1 - VOTE_WEIGHT) * target + VOTE_WEIGHT * votes / votes.sum()
     return target
 
 
-def allowed_of(clips: list[Clip], labels: list[str]) -> dict[str, np.ndarray]:
-    """For each corpus the labels it can tell; a corpus of one emotion must not push up against nothing."""
-    allowed = {}
-    for corpus in {c.corpus for c in clips}:
-        own = {c.emotion for c in clips if c.corpus == corpus}
-        allowed[corpus] = np.array([len(own) == 1 or label in own for label in labels])
-    return allowed
+def allowed_of(clips: Sequence[Clip], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """For each clip the labels its corpus can tell; a corpus of one emotion must not push up against nothing."""
+    by_corpus: dict[str, set[str | None]] = {}
+    for clip in clips:
+        by_corpus.setdefault(clip.corpus, set()).add(clip.emotion)
+    return np.array([[len(own := by_corpus[c.corpus]) == 1 or label in own for label in labels] for c in clips])
 
 
-def crop(frames: np.ndarray, length: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """`length` frames from anywhere, and how many are real: a short clip is followed by its own background."""
+@dataclass(frozen=True)
+class Material:
+    """Clips with their frames in all views, their targets and possible labels: shapes (clips, labels)."""
+
+    clips: list[Clip]
+    frames: list[list[Frames]]
+    targets: NDArray[np.float32]
+    allowed: NDArray[np.bool_]
+
+    def part(self, rows: Sequence[int]) -> Material:
+        return Material(
+            [self.clips[i] for i in rows], [self.frames[i] for i in rows], self.targets[rows], self.allowed[rows]
+        )
+
+
+def gather(corpora: Path, splits: Path, names: Sequence[str], labels: Sequence[str], cache: Path) -> Material:
+    """The clips of `names` whose emotion is among `labels`, corpus by corpus, so that each is computed once."""
+    clips: list[Clip] = []
+    frames: list[list[Frames]] = []
+    for name in names:
+        own = load(corpora, splits, [name])
+        views = views_of([c.path for c in own], cache, corpora)
+        kept = [i for i, c in enumerate(own) if c.emotion in labels]
+        clips += [own[i] for i in kept]
+        frames += [views[i] for i in kept]
+    targets, allowed = np.stack([target_of(c, labels) for c in clips]), allowed_of(clips, labels)
+    unacted = np.array([c.corpus == COMMANDS for c in clips])
+    targets[unacted] = (1 - UNACTED_SMOOTHING) * targets[unacted] + UNACTED_SMOOTHING / len(labels)
+    return Material(clips, frames, targets, allowed)
+
+
+def crop(frames: Frames, length: int, behind: Frames | None, rng: np.random.Generator) -> tuple[Frames, int]:
+    """`length` frames from anywhere, and how many are real. A short clip is followed by `behind` or its background."""
+    if len(frames) < length and behind is not None:
+        frames = np.concatenate((frames, behind))
     if len(frames) >= length:
         start = rng.integers(len(frames) - length + 1)
         return frames[start : start + length], length
-    background = np.percentile(frames, 5, axis=0, keepdims=True)
+    background = np.percentile(frames, 5, axis=0, keepdims=True).astype(np.float16)
     return np.concatenate((frames, np.repeat(background, length - len(frames), axis=0))), len(frames)
 
 
-def embedding_mask(n_real: torch.Tensor, n_embeddings: int) -> torch.Tensor:
+@dataclass(frozen=True)
+class Batch:
+    """frames (batch, n, 64) in dB, of which `n_real` (batch,) are no padding; targets and allowed (batch, labels)."""
+
+    frames: Tensor
+    n_real: Tensor
+    targets: Tensor
+    allowed: Tensor
+
+
+class Batches:
+    """Endless variety from few clips: a view, a crop and an augmentation are drawn anew each time."""
+
+    def __init__(
+        self, material: Material, noises: Tensor, per_epoch: Mapping[str, int], size: int, settings: AugmentSettings
+    ) -> None:
+        self._material, self._noises, self._size, self._settings = material, noises, size, settings
+        self._per_epoch = per_epoch
+        self._by_corpus: dict[str, list[int]] = {name: [] for name in per_epoch}
+        self._alike: dict[tuple[str, str | None], list[int]] = {}
+        for i, clip in enumerate(material.clips):
+            self._by_corpus[clip.corpus].append(i)
+            self._alike.setdefault((clip.corpus, clip.emotion), []).append(i)
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return sum(self._per_epoch.values()) // self._size
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        drawn = [np.resize(rng.permutation(rows), self._per_epoch[name]) for name, rows in self._by_corpus.items()]
+        order = rng.permutation(np.concatenate(drawn))
+        for step in range(self.per_epoch):
+            yield self._batch(order[step * self._size : (step + 1) * self._size], rng)
+
+    def _batch(self, rows: NDArray[np.intp], rng: np.random.Generator) -> Batch:
+        length = int(rng.integers(CROP_CHUNKS[0], CROP_CHUNKS[1] + 1)) * CHUNK_FRAMES
+        cut = [crop(self._view(i, rng), length, self._behind(i, rng), rng) for i in rows]
+        frames = torch.from_numpy(np.stack([c[0] for c in cut]).astype(np.float32))
+        few = self._noises[rng.integers(len(self._noises), size=16)].float()
+        frames = augment(frames, few.roll(int(rng.integers(few.shape[1])), dims=1), self._settings)
+        n_real = torch.tensor([c[1] for c in cut])
+        targets = torch.from_numpy(self._material.targets[rows])
+        allowed = torch.from_numpy(self._material.allowed[rows])
+        if rng.random() < MIXUP:
+            # The same mix for all: the loss stays a plain cross-entropy. Corpora may differ in labels.
+            share, other = float(rng.beta(MIXUP, MIXUP)), torch.randperm(len(rows))
+            frames = share * frames + (1 - share) * frames[other]
+            targets = share * targets + (1 - share) * targets[other]
+            n_real = torch.maximum(n_real, n_real[other])
+            allowed = allowed | allowed[other]
+        return Batch(frames, n_real, targets, allowed)
+
+    def _view(self, row: int, rng: np.random.Generator) -> Frames:
+        degraded = rng.random() < DEGRADED
+        return self._material.frames[row][rng.integers(len(SPEEDS), VIEWS) if degraded else rng.integers(len(SPEEDS))]
+
+    def _behind(self, row: int, rng: np.random.Generator) -> Frames | None:
+        if rng.random() >= COPY_PASTE:
+            return None
+        clip = self._material.clips[row]
+        # An emotion followed by neutral speech is still that emotion's window.
+        after = "neutral" if rng.random() < 0.2 and (clip.corpus, "neutral") in self._alike else clip.emotion
+        return self._view(int(rng.choice(self._alike[clip.corpus, after])), rng)
+
+
+def embedding_mask(n_real: Tensor, n_embeddings: int) -> Tensor:
     """True for the embeddings made of real frames, at least one of each clip: shape (batch, n_embeddings)."""
     count = (n_real // FRAMES_PER_EMBEDDING).clamp(min=1)
     return torch.arange(n_embeddings) < count[:, None]
 
 
-def sub_window(mask: torch.Tensor) -> torch.Tensor:
+def sub_window(mask: Tensor) -> Tensor:
     """A random stretch of at least 0.5 s of each clip's embeddings: live windows start and end anywhere."""
     count = mask.sum(dim=1)
-    width = (count * (0.3 + 0.7 * torch.rand(len(mask)))).long().clamp(min=10)
+    width = (count * (0.3 + 0.7 * torch.rand(len(mask)))).long().clamp(min=8)
     width = torch.minimum(width, count)
     start = (torch.rand(len(mask)) * (count - width + 1)).long()
     index = torch.arange(mask.shape[1])
@@ -92,125 +201,169 @@ def sub_window(mask: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def predict(net: SpeechEmotionNet, split: Split, batch: int = 32) -> np.ndarray:
-    """Logits for each whole clip, shape (clips, labels)."""
+def predict(net: SpeechEmotionNet, frames: Sequence[Frames], batch: int = 32) -> NDArray[np.float32]:
+    """Logits for whole clips, shape (clips, labels)."""
     net.eval()
-    logits = np.empty((len(split.clips), net.head.classify.out_features), np.float32)
-    order = np.argsort([len(f[0]) for f in split.frames])
-    for index in np.array_split(order, max(1, len(order) // batch)):
-        whole = [split.frames[i][0][: len(split.frames[i][0]) // CHUNK_FRAMES * CHUNK_FRAMES or None] for i in index]
+    device = next(net.parameters()).device
+    logits = np.empty((len(frames), net.head.classify.out_features), np.float32)
+    order = np.argsort([len(f) for f in frames])
+    for rows in np.array_split(order, max(1, len(order) // batch)):
+        whole = [frames[i][: len(frames[i]) // CHUNK_FRAMES * CHUNK_FRAMES or None] for i in rows]
         length = -(-max(map(len, whole)) // CHUNK_FRAMES) * CHUNK_FRAMES
-        padded = np.full((len(index), length, whole[0].shape[1]), -100, np.float32)
-        for row, frames in enumerate(whole):
-            padded[row, : len(frames)] = frames
-        embeddings = net.embed(torch.from_numpy(padded))
+        padded = np.full((len(rows), length, whole[0].shape[1]), -100, np.float32)
+        for row, clip in enumerate(whole):
+            padded[row, : len(clip)] = clip
+        embeddings = net.embed(torch.from_numpy(padded).to(device))
         mask = embedding_mask(torch.tensor([len(w) for w in whole]), embeddings.shape[1])
-        logits[index] = net.head(embeddings, mask).numpy()
+        logits[rows] = net.head(embeddings, mask.to(device)).cpu().numpy()
     return logits
 
 
-def recalls(truth: np.ndarray, guess: np.ndarray) -> dict[int, float]:
-    """Recall of each class present in `truth`; their mean is the UAR."""
-    return {int(c): float(np.mean(guess[truth == c] == c)) for c in np.unique(truth)}
+def validate(net: SpeechEmotionNet, sets: Mapping[str, Material], labels: Sequence[str]) -> dict[str, float]:
+    """UAR of each set over its own labels, and of the four usual ones; for neutral speech, how much is called so."""
+    found = {}
+    for name, material in sets.items():
+        logits = predict(net, [views[0] for views in material.frames])
+        truth = np.array([labels.index(str(c.emotion)) for c in material.clips])
+        own = np.unique(truth)
+        if len(own) == 1:
+            found[f"{name} neutral"] = float(np.mean(logits.argmax(axis=1) == labels.index("neutral")))
+            continue
+        found[f"{name} uar"] = metrics.uar(truth, own[logits[:, own].argmax(axis=1)])
+        four = np.array([labels.index(label) for label in FOUR])
+        rows = np.isin(truth, four)
+        found[f"{name} uar of four"] = metrics.uar(truth[rows], four[logits[rows][:, four].argmax(axis=1)])
+    return found
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """To a CSV, with its header if it is new."""
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def draw_curves(run: Path) -> None:
+    """`curves.png`: loss and validation scores against epochs."""
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    titles = {"loss.csv": "training loss (augmented, mixed up)", "validation.csv": "validation, averaged weights"}
+    for panel, (name, title) in zip(panels, titles.items(), strict=True):
+        if (run / name).exists():
+            table = np.genfromtxt(run / name, delimiter=",", names=True, deletechars="")
+            for column in (table.dtype.names or ())[1:]:
+                panel.plot(table["epoch"], table[column], marker=".", label=column.replace("_", " "))
+        panel.set(xlabel="epoch", title=title)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    figure.savefig(run / "curves.png", dpi=120)
+    pyplot.close(figure)
+
+
+def optimisers_of(net: SpeechEmotionNet, options: Mapping[str, Any]) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the matrices inside, AdamW for the rest."""
+    matrices, rest = [], []
+    for name, parameter in net.named_parameters():
+        (matrices if parameter.ndim == 2 and "classify" not in name else rest).append(parameter)
+    decay = options["weight_decay"]
+    return [
+        torch.optim.Muon(matrices, options["muon_rate"], weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, options["adamw_rate"], weight_decay=decay),
+    ]
 
 
 def main(
     config: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
-    run: Annotated[Path, typer.Option(help="Run folder: checkpoint, log; resumed if it exists.")],
+    run: Annotated[Path, typer.Option(help="Run folder: checkpoint, log, curves; resumed if it exists.")],
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
+    leave_out: Annotated[list[str] | None, typer.Option(help="Corpora, or sentences of CREMA-D, to leave out.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Train, resuming where a run folder left off."""
     torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = tomllib.loads(config.read_text())
     options, labels = settings["training"], settings["labels"]
+    n_epochs, left_out = epochs or options["epochs"], leave_out or []
+    if (run / "config.toml").exists() and (run / "config.toml").read_text() != config.read_text():
+        raise typer.BadParameter(f"{run} was begun with another config; give another --run")
     torch.manual_seed(options["seed"])
 
     # Data
-    speakers = read_speakers(splits / "crema_d_validation_speakers.txt")
-    names = list(settings["clips_per_epoch"])
-    clips = load(corpora, splits, names)
-    frames = frames_of([c.path for c in clips], cache)
-    noise_paths = sorted((corpora / NOISE_CORPUS).rglob("*.ogg"))
-    noises = torch.from_numpy(np.stack([np.resize(f[0], (480, 64)) for f in frames_of(noise_paths, cache, True)]))
-    held = np.array([is_held_out(c, speakers) for c in clips])
-    kept = [i for i in np.flatnonzero(~held) if clips[i].emotion in labels]
-    validation = Split([clips[i] for i in np.flatnonzero(held)], [frames[i] for i in np.flatnonzero(held)])
-    targets = np.stack([target_of(c, labels) for c in clips])
-    allowed = allowed_of(clips, labels)
-    by_corpus = {name: np.array([i for i in kept if clips[i].corpus == name]) for name in names}
+    per_epoch = settings["clips_per_epoch"]
+    material = gather(corpora, splits, list(per_epoch), labels, cache)
+    held = held_out(material.clips, splits)
+    foreign = [c.corpus in left_out or c.text in left_out for c in material.clips]
+    kept = [i for i in range(len(held)) if not held[i] and not foreign[i]]
+    sets = {
+        name: material.part(rows)
+        for name in per_epoch
+        if (rows := [i for i, c in enumerate(material.clips) if c.corpus == name and (held[i] or name in left_out)])
+    }
+    noises = torch.from_numpy(np.stack([np.resize(f, (320, f.shape[1])) for f in noise_frames(corpora, cache)]))
+    per_epoch = {name: n for name, n in per_epoch.items() if name not in left_out}
+    augmentation = AugmentSettings(**settings.get("augment", {}))
+    batches = Batches(material.part(kept), noises, per_epoch, options["batch"], augmentation)
 
     # Model
-    net = SpeechEmotionNet(len(labels), **settings["network"])
+    net = SpeechEmotionNet(len(labels), **settings["network"]).to(device)
     average = copy.deepcopy(net)
-    print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(kept):,} clips")
-    steps = sum(settings["clips_per_epoch"].values()) // options["batch"]
-    optimiser = torch.optim.AdamW(net.parameters(), options["learning_rate"], weight_decay=options["weight_decay"])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options["learning_rate"], total_steps=options["epochs"] * steps, pct_start=0.1
-    )
+    print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(kept):,} clips, on {device}")
+    steps = n_epochs * batches.per_epoch
+    optimisers = optimisers_of(net, options)
+
+    def rate(step: int) -> float:
+        at = step / steps
+        return at / WARM_UP if at < WARM_UP else 0.5 * (1 + math.cos(math.pi * (at - WARM_UP) / (1 - WARM_UP))) + 1e-3
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, rate) for o in optimisers]
+    parts = {"net": net, "average": average}
+    parts |= {f"optimiser {i}": o for i, o in enumerate(optimisers)}
+    parts |= {f"schedule {i}": s for i, s in enumerate(schedules)}
     first = 0
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(saved["net"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        schedule.load_state_dict(saved["schedule"])
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
         first = saved["epoch"] + 1
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.toml").write_text(config.read_text())
+    (run / "left_out.txt").write_text("".join(f"{name}\n" for name in left_out))
 
     # Loop
-    augmentation = AugmentSettings(**settings.get("augment", {}))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        bar = progress.add_task("", total=options["epochs"] * steps, completed=first * steps)
-        for epoch in range(first, options["epochs"]):
-            rng = np.random.default_rng((options["seed"], epoch))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        bar = progress.add_task("", total=steps, completed=first * batches.per_epoch)
+        scores: dict[str, float] = {}
+        for epoch in range(first, n_epochs):
             torch.manual_seed(options["seed"] * 100_003 + epoch)
-            drawn = np.concatenate(
-                [
-                    np.resize(rng.permutation(index), settings["clips_per_epoch"][name])
-                    for name, index in by_corpus.items()
-                ]
-            )
-            rng.shuffle(drawn)
             net.train()
             losses = []
-            for step in range(steps):
-                index = drawn[step * options["batch"] : (step + 1) * options["batch"]]
-                length = int(rng.integers(CROP_CHUNKS[0], CROP_CHUNKS[1] + 1)) * CHUNK_FRAMES
-                cut = [crop(frames[i][rng.integers(len(SPEEDS))], length, rng) for i in index]
-                x = torch.from_numpy(np.stack([c[0] for c in cut]).astype(np.float32))
-                n_real = torch.tensor([c[1] for c in cut])
-                target = torch.from_numpy(targets[index])
-                possible = torch.from_numpy(np.stack([allowed[clips[i].corpus] for i in index]))
-                few = noises[rng.integers(len(noises), size=16)].float().roll(int(rng.integers(480)), dims=1)
-                x = augment(x, few, augmentation)
-                if rng.random() < MIXUP:
-                    # The same mix for all: the loss stays a plain cross-entropy. Corpora may differ in labels.
-                    share, other = float(rng.beta(MIXUP, MIXUP)), torch.randperm(len(x))
-                    x = share * x + (1 - share) * x[other]
-                    target = share * target + (1 - share) * target[other]
-                    n_real = torch.maximum(n_real, n_real[other])
-                    possible = possible | possible[other]
-                with torch.autocast("cpu", torch.bfloat16):
-                    embeddings = net.embed(x)
+            for batch in batches.epoch(np.random.default_rng((options["seed"], epoch))):
+                with torch.autocast(device.type, torch.bfloat16):
+                    embeddings = net.embed(batch.frames.to(device))
                 embeddings = embeddings.float()
-                mask = embedding_mask(n_real, embeddings.shape[1])
-                loss = torch.zeros(())
-                for pooled, weight in ((mask, 0.6), (sub_window(mask), 0.4)):
-                    logits = net.head(embeddings, pooled).masked_fill(~possible, -1e4)
-                    loss = loss + weight * functional.cross_entropy(logits, target)
-                optimiser.zero_grad()
+                mask = embedding_mask(batch.n_real, embeddings.shape[1])
+                impossible, targets = ~batch.allowed.to(device), batch.targets.to(device)
+                loss = torch.zeros((), device=device)
+                for pooled, weight in ((mask, 1 - SUB_WINDOW), (sub_window(mask), SUB_WINDOW)):
+                    logits = net.head(embeddings, pooled.to(device)).masked_fill(impossible, -1e4)
+                    loss = loss + weight * functional.cross_entropy(logits, targets)
+                for optimiser in optimisers:
+                    optimiser.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-                optimiser.step()
-                schedule.step()
-                decay = min(EMA, 1 - 1 / (epoch * steps + step + 2))
+                for optimiser, schedule in zip(optimisers, schedules, strict=True):
+                    optimiser.step()
+                    schedule.step()
+                done = epoch * batches.per_epoch + len(losses)
+                decay = min(EMA, 1 - 1 / (done + 2))
                 with torch.no_grad():
                     for mine, its in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
                         if mine.dtype.is_floating_point:
@@ -218,34 +371,15 @@ def main(
                 losses.append(loss.item())
                 progress.update(bar, advance=1)
 
-            # Evaluation
-            logits = predict(average, validation)
-            truth = np.array([labels.index(c.emotion) for c in validation.clips])
-            acted = np.array([c.corpus == "CREMA-D" for c in validation.clips])
-            guess = logits.argmax(axis=1)
-            row = {
-                "epoch": epoch,
-                "loss": np.mean(losses),
-                "uar": np.mean(list(recalls(truth[acted], guess[acted]).values())),
-                "commands_neutral": np.mean(guess[~acted] == labels.index("neutral")),
-            }
-            progress.update(bar, description=" ".join(f"{k} {v:.3f}" if k != "epoch" else "" for k, v in row.items()))
-            log = run / "log.csv"
-            new = not log.exists()
-            with log.open("a", newline="") as file:
-                writer = csv.DictWriter(file, row)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
-
-            # Checkpoint
-            state = {
-                "net": net.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-                "epoch": epoch,
-            }
+            # Validation and checkpoint
+            append_row(run / "loss.csv", {"epoch": epoch, "loss": float(np.mean(losses))})
+            if epoch == n_epochs - 1 or (epoch + 1) % VALIDATE_EVERY == 0:
+                scores = validate(average, sets, labels)
+                append_row(run / "validation.csv", {"epoch": epoch} | scores)
+                draw_curves(run)
+            told = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
+            progress.update(bar, description=f"loss {np.mean(losses):.3f} {told}")
+            state = {name: part.state_dict() for name, part in parts.items()} | {"epoch": epoch}
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
 

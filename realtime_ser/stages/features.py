@@ -18,10 +18,10 @@ POWER_FLOOR = 1e-10
 class FeatureSettings:
     """How frames are made. Part of a model's contract: a model only fits the frames it was trained on."""
 
-    frame_samples: int = 400
-    """25 ms; also the FFT length."""
-    hop_samples: int = 160
-    """10 ms."""
+    frame_samples: int = 512
+    """32 ms; also the FFT length."""
+    hop_samples: int = 250
+    """15.6 ms: 16 to a hop of 0.25 s."""
     n_mels: int = 64
     fmin_hz: float = 50.0
     fmax_hz: float = 7600.0
@@ -89,7 +89,7 @@ class FeatureExtractor:
         self,
         settings: FeatureSettings | None = None,
         filterbank: NDArray[np.float32] | None = None,
-        block_frames: int = 25,
+        block_frames: int = 16,
     ) -> None:
         self._settings = s = settings or FeatureSettings()
         if filterbank is None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from realtime_ser.stages.window_model import WindowModel
 
 CONTRACT_KEY = "realtime_ser"
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 DEFAULT_MODEL = "ser-research"
 _LARGEST_FILE_BYTES = 100_000_000
 _LARGEST_FILTERBANK_BYTES = 1_000_000
@@ -48,6 +48,8 @@ class Contract:
     """Shape (n_mels, 1 + frame_samples // 2)."""
     chunk_frames: int
     """Frames that the encoder takes at once; also its look-ahead."""
+    first_chunks: int
+    """So many chunks it takes at an utterance's start, to know its level and colour."""
     chunk_embeddings: int
     """Embeddings that it gives for them."""
     dim: int
@@ -115,12 +117,15 @@ def _contract(fields: Mapping[str, Any]) -> Contract:
     for label in labels:
         if not (isinstance(label, str) and label.isidentifier() and label.isascii() and len(label) <= 30):
             raise ValueError(f"label {label!r} is not a plain word")
-    sizes = [int(fields[k]) for k in ("chunk_frames", "chunk_embeddings", "dim", "state_size")]
-    chunk_frames, chunk_embeddings, dim, state_size = sizes
+    names = ("chunk_frames", "first_chunks", "chunk_embeddings", "dim", "state_size")
+    sizes = [int(({"first_chunks": 1} | fields)[k]) for k in names]  # contract 1 knew no first_chunks
+    chunk_frames, first_chunks, chunk_embeddings, dim, state_size = sizes
     if not (min(sizes) > 0 and max(sizes) < 1_000_000 and chunk_frames % chunk_embeddings == 0):
         raise ValueError("sizes out of range")
     if chunk_frames * features.hop_samples * 4 != RATE_HZ:
         raise ValueError("the encoder's chunk must be 0.25 s, the finest hop")
+    if first_chunks > 4:
+        raise ValueError("the encoder must begin within 1 s, the first window")
     shortest, longest = map(float, fields["window_s"])
     if not np.isfinite(filterbank).all() or not 0 < shortest <= 1 <= longest:
         raise ValueError("filterbank or window out of range")
@@ -132,6 +137,7 @@ def _contract(fields: Mapping[str, Any]) -> Contract:
         features=features,
         filterbank=filterbank,
         chunk_frames=chunk_frames,
+        first_chunks=first_chunks,
         chunk_embeddings=chunk_embeddings,
         dim=dim,
         state_size=state_size,
@@ -178,9 +184,10 @@ def _check_shapes(session: onnxruntime.InferenceSession, inputs: dict[str, list[
 
 
 class Encoder:
-    """Log-mel frames of a segment → embeddings, each computed once, in chunks of `contract.chunk_frames`."""
+    """Log-mel frames of an utterance → embeddings, each computed once: the first chunks at once, then one by one."""
 
     _state: NDArray[np.float32]
+    _waiting: NDArray[np.float32]
 
     def __init__(self, session: onnxruntime.InferenceSession, contract: Contract) -> None:
         self._session = session
@@ -188,30 +195,42 @@ class Encoder:
         self.reset()
 
     def push(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give frames of shape (k * chunk_frames, n_mels); get embeddings (k * chunk_embeddings, dim).
+        """Give frames of shape (k * chunk_frames, n_mels); get embeddings (n * chunk_embeddings, dim).
 
         Raises
         ------
         ModelError
             If the model gives something that is no finite number.
         """
-        outputs = []
-        for chunk in np.split(frames, len(frames) // self._contract.chunk_frames) if len(frames) else ():
-            feed = {"frames": chunk[None], "state": self._state}
-            embeddings, self._state = self._session.run(("embeddings", "next_state"), feed)
-            if not np.isfinite(embeddings).all():
-                raise ModelError(f"{self._contract.model_id}: the encoder gives no finite numbers", "use another model")
-            outputs.append(embeddings[0])
-        return np.concatenate(outputs) if outputs else np.empty((0, self._contract.dim), np.float32)
+        c = self._contract
+        waiting = np.concatenate((self._waiting, frames))
+        outputs = [np.empty((0, c.dim), np.float32)]
+        while len(waiting) >= (size := c.chunk_frames * (1 if self._begun else c.first_chunks)):
+            outputs.append(self._run(waiting[:size]))
+            waiting = waiting[size:]
+        self._waiting = waiting
+        return np.concatenate(outputs)
 
     def flush(self) -> NDArray[np.float32]:
-        """End of the segment: an unfinished chunk, under 0.25 s and for the most part hangover, is not embedded."""
+        """End of the utterance: the embeddings of one that was too short for the first call."""
+        c = self._contract
+        left = self._run(self._waiting) if len(self._waiting) else np.empty((0, c.dim), np.float32)
         self.reset()
-        return np.empty((0, self._contract.dim), np.float32)
+        return left
 
     def reset(self) -> None:
         """Forget everything, as if new."""
         self._state = np.zeros((1, self._contract.state_size), np.float32)
+        self._waiting = np.empty((0, self._contract.features.n_mels), np.float32)
+        self._begun = False
+
+    def _run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._begun = True
+        feed = {"frames": frames[None], "state": self._state}
+        embeddings, self._state = self._session.run(("embeddings", "next_state"), feed)
+        if not np.isfinite(embeddings).all():
+            raise ModelError(f"{self._contract.model_id}: the encoder gives no finite numbers", "use another model")
+        return embeddings[0]  # type: ignore[no-any-return]
 
 
 class Head:
@@ -316,7 +335,8 @@ def _load(folder: Path) -> Model:
     contract, other = contracts
     if (contract.model_id, contract.labels, contract.dim) != (other.model_id, other.labels, other.dim):
         raise ModelError(f"{folder}: encoder.onnx and head.onnx are not of one model", "copy both from one export")
-    frames: list[int | None] = [None, contract.chunk_frames, contract.features.n_mels]
+    n_frames = contract.chunk_frames if contract.first_chunks == 1 else None
+    frames: list[int | None] = [None, n_frames, contract.features.n_mels]
     _check_shapes(sessions[0], {"frames": frames, "state": [None, contract.state_size]}, folder / "encoder.onnx")
     _check_shapes(sessions[1], {"embeddings": [None, None, contract.dim]}, folder / "head.onnx")
     model = Model(contract, hashlib.sha256(b"".join(contents)).hexdigest(), *sessions)
@@ -325,18 +345,19 @@ def _load(folder: Path) -> Model:
 
 
 def _try_out(model: Model, folder: Path) -> None:
-    """One chunk and one window: outputs of a wrong shape show now, not in the middle of a session."""
+    """One second and one window: outputs of a wrong shape show now, not in the middle of a session."""
     contract = model.contract
     try:
-        chunk = np.full((contract.chunk_frames, contract.features.n_mels), -60, np.float32)
-        embeddings = model.encoder().push(chunk)
-        posteriors = model.head().push(np.tile(embeddings, (4, 1))[None])
+        second = np.full((4 * contract.chunk_frames, contract.features.n_mels), -60, np.float32)
+        embeddings = model.encoder().push(second)
+        posteriors = model.head().push(embeddings[None])
     except Exception as error:
         if isinstance(error, ModelError):
             raise
         reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{folder}: the model fails on a test chunk ({reason})", "export it anew") from None
-    if embeddings.shape != (contract.chunk_embeddings, contract.dim) or posteriors.shape != (1, len(contract.labels)):
+        raise ModelError(f"{folder}: the model fails on a test second ({reason})", "export it anew") from None
+    expected = (4 * contract.chunk_embeddings, contract.dim), (1, len(contract.labels))
+    if (embeddings.shape, posteriors.shape) != expected:
         raise ModelError(
             f"{folder}: outputs of shape {embeddings.shape} and {posteriors.shape} do not fit its contract",
             "export it with tools/export.py",
