@@ -1,0 +1,107 @@
+"""Training on a tiny tree with CREMA-D's real names: it resumes to the same weights, and its run folder is whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+torch = pytest.importorskip("torch", reason="PyTorch belongs to the [train] extra")
+pytest.importorskip("pyroomacoustics", reason="rooms belong to the [train] extra")
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+id = "tiny"
+licence = "for tests"
+labels = ["neutral", "happy", "sad", "angry", "fearful", "disgusted"]
+
+[clips_per_epoch]
+"CREMA-D" = 24
+
+[network]
+widths = [4, 4, 4, 4]
+blocks = [1, 1, 1, 1]
+dim = 8
+
+[training]
+epochs = 2
+batch = 8
+muon_rate = 6e-3
+adamw_rate = 2.5e-3
+weight_decay = 0.03
+seed = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two speakers, one kept for validation; buzzes in place of voices, and a noise."""
+    root = tmp_path_factory.mktemp("tree")
+    rng = np.random.default_rng(0)
+    t = np.arange(20_000) / 16_000
+    for speaker in ("1001", "1002"):
+        for k, emotion in enumerate(("NEU", "HAP", "SAD", "ANG", "FEA", "DIS")):
+            for sentence in ("IEO", "TIE"):
+                voice = np.sign(np.sin(2 * np.pi * (100 + 20 * k) * t)) * np.sin(2 * np.pi * 3 * t) ** 2
+                path = root / "corpora" / "CREMA-D" / "AudioWAV" / f"{speaker}_{sentence}_{emotion}_XX.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, 0.1 * voice + 0.001 * rng.standard_normal(len(t)), 16_000)
+    noise = root / "corpora" / "ESC-10" / "002 - Rain" / "1.ogg"
+    noise.parent.mkdir(parents=True)
+    soundfile.write(noise, 0.1 * rng.standard_normal(80_000), 16_000)
+    splits = root / "splits"
+    splits.mkdir()
+    (splits / "crema_d_validation_speakers.txt").write_text("1002\n")
+    (splits / "crema_d_voice_votes.csv").write_text("file,A,D,F,H,N,S\n1001_IEO_NEU_XX,0,0,0,1,10,0\n")
+    (splits / "crema_d_demographics.csv").write_text('"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n')
+    (root / "tiny.toml").write_text(CONFIG)
+    return root
+
+
+def train(tree: Path, run: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.train", str(tree / "tiny.toml"), "--run", str(tree / run), *options]
+    command += ["--corpora", str(tree / "corpora"), "--splits", str(tree / "splits"), "--cache", str(tree / "cache")]
+    return subprocess.run([*command, "--threads", "1"], capture_output=True, text=True, timeout=300)
+
+
+def test_a_run_cut_short_resumes_to_the_same_weights(tree: Path) -> None:
+    whole = train(tree, "whole")
+    assert whole.returncode == 0, whole.stderr
+    for name in ("config.toml", "loss.csv", "validation.csv", "curves.png", "checkpoint.pt"):
+        assert (tree / "whole" / name).exists(), name
+
+    cut = subprocess.Popen(
+        [sys.executable, "-c", KILLED_AFTER_ONE, str(tree / "tiny.toml"), "--run", str(tree / "cut"),
+         "--corpora", str(tree / "corpora"), "--splits", str(tree / "splits"), "--cache", str(tree / "cache"),
+         "--threads", "1"],
+    )  # fmt: skip
+    assert cut.wait(300) == 9
+    resumed = train(tree, "cut")
+    assert resumed.returncode == 0, resumed.stderr
+    weights = [torch.load(tree / run / "checkpoint.pt", weights_only=True)["average"] for run in ("whole", "cut")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=0, msg=name)
+    assert len((tree / "cut" / "loss.csv").read_text().splitlines()) == 3  # a header and two epochs
+
+    (tree / "tiny.toml").write_text(CONFIG.replace("batch = 8", "batch = 4"))
+    other = train(tree, "whole")
+    assert other.returncode == 2
+    assert "another config" in other.stderr
+
+
+KILLED_AFTER_ONE = """
+import os, torch, typer
+from tools import train
+save = torch.save
+def save_and_die(state, path):
+    save(state, path)
+    os.replace(path, path.with_suffix(".pt"))
+    os._exit(9)
+train.torch.save = save_and_die
+typer.run(train.main)
+"""
