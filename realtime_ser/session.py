@@ -203,6 +203,12 @@ class Session:
         self._emit(events.Marker, self._clock(), self._clock(), text=text)
         return self._take()
 
+    def warn(self, notice: Notice) -> list[events.Event]:
+        """The source has something to tell."""
+        self._created()
+        self._emit(events.Warning, self._clock(), self._clock(), **asdict(notice))
+        return self._take()
+
     def flush(self, reason: str = "end of input", problem: str | None = None) -> list[events.Event]:
         """End of input: the last events and the totals. Nothing can be pushed after it; flushing again gives [].
 

@@ -20,6 +20,7 @@ from realtime_ser.sinks.background import Background, Sink
 from realtime_ser.sinks.csv import CsvSink
 from realtime_ser.sinks.jsonl import JsonLinesSink
 from realtime_ser.sources import Block, Lost, Source
+from realtime_ser.stages.monitor import Notice
 
 
 class Pace:
@@ -119,6 +120,9 @@ def stream(
                     if isinstance(item, Lost):
                         lost += item.samples
                         deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
+                        continue
+                    if isinstance(item, Notice):
+                        deliver(session.warn(item))
                         continue
                     if duration_s is not None:
                         left = round((duration_s - session.clock_s) * source.rate_hz)

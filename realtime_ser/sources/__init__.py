@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime_ser.stages.monitor import Notice
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -18,8 +20,8 @@ class Lost:
     cause: str
 
 
-Block = NDArray[np.float32] | Lost
-"""Samples of shape (n, channels), or the lack of them."""
+Block = NDArray[np.float32] | Lost | Notice
+"""Samples of shape (n, channels), the lack of them, or what a person should know about the source."""
 
 
 class Source(Protocol):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -14,11 +17,16 @@ from numpy.typing import NDArray
 from realtime_ser.errors import DeviceError
 from realtime_ser.sources import Block, Lost
 from realtime_ser.sources.ring import RingBuffer
+from realtime_ser.stages.monitor import Notice
 
 RING_S = 5.0
 _POLL_S = 0.01
 _SILENT_S = 3.0
 """A callback that has not come for so long is taken for dead."""
+_RETRY_S = (0.5, 5.0)
+"""Waits between attempts to open a lost device: the first, doubled up to the longest."""
+_CLOSE_S = 2.0
+"""PortAudio may hang on a device that is gone; closing gets so long."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +101,29 @@ def find_input(wanted: int | str | None) -> InputDevice:
 class Microphone:
     """An input opened at its own rate; the callback copies into a ring and returns.
 
-    Iterate for blocks, float32 of shape (n, channels), and `Lost` where samples did not arrive; `stop` ends it.
+    Iterate for blocks, float32 of shape (n, channels), `Lost` where samples did not arrive, and a `Notice` when the
+    device is gone. It is then opened again by its name as soon as it is back; until then the blocks are empty, so that
+    whoever iterates stays awake. `stop` ends it.
 
     Raises
     ------
     DeviceError
-        No PortAudio, no such device, one that refuses, or one that stops delivering.
+        No PortAudio, no such device, or one that refuses at the start.
     """
 
     def __init__(self, device: int | str | None = None) -> None:
         self._sounddevice = _portaudio()
-        found = find_input(device)
+        self._use(find_input(device))
+        self._stopped = False
+
+    def _use(self, found: InputDevice) -> None:
+        self._found = found
         self.name = found.name
         self.rate_hz = round(found.rate_hz)
         self.channels = min(found.channels, 2)
-        self._device = found.index
         self._ring = RingBuffer(round(RING_S * self.rate_hz), self.channels)
         self._expected_s: float | None = None
         """When the next sample should have been recorded, by the device's clock; None before the first."""
-        self._stopped = False
 
     @property
     def backlog_s(self) -> float:
@@ -123,23 +135,46 @@ class Microphone:
         self._stopped = True
 
     def __iter__(self) -> Iterator[Block]:
-        # Errors of opening come out of the constructor and of start(), never of the callback.
         try:
-            with self._sounddevice.InputStream(
-                samplerate=self.rate_hz,
-                device=self._device,
-                channels=self.channels,
-                dtype="float32",
-                callback=self._callback,
-            ):
-                yield from self._blocks()
+            stream = self._open()
         except self._sounddevice.PortAudioError as error:
             reason = str(error).splitlines()[0]
             raise DeviceError(
                 f"{self.name}: cannot be opened ({reason})", "close programs that use it, or choose another --device"
             ) from None
+        try:
+            while True:
+                yield from self._blocks()
+                if self._stopped:
+                    return
+                gone = time.monotonic() - _SILENT_S
+                yield Notice(
+                    "device_lost",
+                    f"{self.name} delivers no more audio",
+                    "plug it in again; it is opened when it is back",
+                )
+                stream = yield from self._return_of(stream)
+                if stream is None:
+                    return
+                yield Lost(round((time.monotonic() - gone) * self.rate_hz), "the device was away")
+                yield Notice("device_back", f"{self.name} is back", "a gap stands for the time away")
+        finally:
+            if stream is not None:
+                self._in_time(stream.close)
+
+    def _open(self) -> Any:
+        stream = self._sounddevice.InputStream(
+            samplerate=self.rate_hz,
+            device=self._found.index,
+            channels=self.channels,
+            dtype="float32",
+            callback=self._callback,
+        )
+        stream.start()
+        return stream
 
     def _blocks(self) -> Iterator[Block]:
+        """What arrives, until nothing has for a while."""
         heard = time.monotonic()
         while not self._stopped:
             if lost := self._ring.take_loss():
@@ -150,8 +185,40 @@ class Microphone:
                 yield block
             else:
                 if time.monotonic() - heard > _SILENT_S:
-                    raise DeviceError(f"{self.name}: delivers no more audio", "was it unplugged? start again")
+                    return
                 time.sleep(_POLL_S)
+
+    def _return_of(self, stream: Any) -> Generator[Block, None, Any]:
+        """Wait for the device, giving empty blocks; returns its new stream, or None if stopped before."""
+        nothing = np.empty((0, self.channels), np.float32)
+        self._in_time(stream.close)
+        wait_s, longest_s = _RETRY_S
+        while not self._stopped:
+            attempt = _Attempt(self._open_again)
+            retry = time.monotonic() + wait_s
+            while not self._stopped and (attempt.is_alive() or time.monotonic() < retry):
+                if attempt.stream is not None:
+                    return attempt.stream
+                yield nothing
+                time.sleep(_POLL_S * 5)
+            wait_s = min(2 * wait_s, longest_s)
+        return None
+
+    def _open_again(self) -> Any:
+        # PortAudio looks for devices only when it starts, and sounddevice offers no public way to start it again.
+        self._sounddevice._terminate()
+        self._sounddevice._initialize()
+        was = self._found
+        self._use(next(d for d in list_inputs() if (d.name, d.host_api) == (was.name, was.host_api)))
+        return self._open()
+
+    def _in_time(self, close: Any) -> None:
+        """Close what may hang. If it does, the program's end must not wait for PortAudio either."""
+        thread = threading.Thread(target=close, kwargs={"ignore_errors": True}, daemon=True)
+        thread.start()
+        thread.join(_CLOSE_S)
+        if thread.is_alive():
+            atexit.unregister(self._sounddevice._exit_handler)
 
     def _callback(self, block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
         begin_s = when.inputBufferAdcTime
@@ -161,3 +228,18 @@ class Microphone:
             self._ring.lose(max(1, round((begin_s - self._expected_s) * self.rate_hz)))
         self._expected_s = begin_s + frames / self.rate_hz
         self._ring.write(block)
+
+
+class _Attempt(threading.Thread):
+    """One attempt to open a device, in a thread of its own, as PortAudio may hang in it."""
+
+    def __init__(self, open_again: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._open_again = open_again
+        self.stream: Any = None
+        self.start()
+
+    def run(self) -> None:
+        # Still gone, or refused: the next attempt may find it.
+        with suppress(Exception):
+            self.stream = self._open_again()

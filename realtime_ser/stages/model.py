@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -106,7 +105,7 @@ def _window_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {"features": vars(features), "filterbank": pack_filterbank(bands), "trained_on": ()} | fields | sizes
 
 
-def _contract(fields: Mapping[str, Any]) -> Contract:
+def _contract(fields: dict[str, Any]) -> Contract:
     features = FeatureSettings(**fields["features"])
     packed = zlib.decompressobj().decompress(base64.b64decode(fields["filterbank"]), _LARGEST_FILTERBANK_BYTES)
     filterbank = np.frombuffer(packed, "<f4").astype(np.float32)

@@ -29,37 +29,62 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A private PulseAudio; gives the environment that leads to it."""
-    (tmp_path / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
-    environment = os.environ | {
-        "HOME": str(tmp_path),
-        "XDG_RUNTIME_DIR": str(tmp_path),
-        "PULSE_RUNTIME_PATH": str(tmp_path / "pulse"),
-        # Without it Pulse hands over two seconds at a time.
-        "PULSE_LATENCY_MSEC": "30",
-    }
-    (tmp_path / "pulse").mkdir(mode=0o700)
-    modules = ("module-native-protocol-unix", "module-null-sink sink_name=out rate=48000")
-    command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"]
-    process = subprocess.Popen(
-        command + [f"--load={m}" for m in modules],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+class Server:
+    """A private PulseAudio; `environment` leads to it."""
+
+    def __init__(self, home: Path) -> None:
+        (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+        (home / "pulse").mkdir(mode=0o700)
+        self.environment = os.environ | {
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(home),
+            "PULSE_RUNTIME_PATH": str(home / "pulse"),
+            # Without it Pulse hands over two seconds at a time.
+            "PULSE_LATENCY_MSEC": "30",
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start it, with a null sink whose monitor is the microphone."""
+        modules = ("module-native-protocol-unix", "module-null-sink sink_name=out rate=48000")
+        self._process = subprocess.Popen(
+            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", *(f"--load={m}" for m in modules)],
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        command = ["pactl", "set-default-source", "out.monitor"]
         for _ in range(100):
-            ready = subprocess.run(["pactl", "set-default-source", "out.monitor"], env=environment, capture_output=True)
+            ready = subprocess.run(command, env=self.environment, capture_output=True)
             if ready.returncode == 0:
-                break
+                return
             time.sleep(0.1)
-        assert ready.returncode == 0, ready.stderr
-        yield environment
+        raise AssertionError(ready.stderr)
+
+    def kill(self) -> None:
+        """As a crash would."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def play(self, path: Path) -> None:
+        """Say it into the microphone."""
+        subprocess.run(["paplay", "--device=out", str(path)], env=self.environment, check=True, timeout=60)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Server]:
+    """The server, started."""
+    server = Server(tmp_path)
+    try:
+        yield server
     finally:
-        process.terminate()
-        process.wait(10)
+        server.kill()
+
+
+@pytest.fixture
+def server(running: Server) -> dict[str, str]:
+    """The environment that leads to a running server."""
+    return running.environment
 
 
 def spoken(path: Path) -> list[dict[str, Any]]:
@@ -107,6 +132,64 @@ def test_live_hears_what_replay_hears(server: dict[str, str], tmp_path: Path, sp
         assert mine["duration_s"] == pytest.approx(its["duration_s"], abs=0.2)
         # The server resamples twice, and chunks fall elsewhere: the same to the ear, not to the bit.
         assert mine["measurement"]["scores"] == pytest.approx(its["measurement"]["scores"], abs=0.25)
+
+
+def wait_for(text: str, path: Path, limit_s: float = 30) -> None:
+    """Until the timeline holds it."""
+    deadline = time.monotonic() + limit_s
+    while not (path.exists() and text in path.read_text(encoding="utf-8")):
+        assert time.monotonic() < deadline, f"no {text} within {limit_s} s"
+        time.sleep(0.1)
+
+
+def start_live(server: Server, out: Path) -> subprocess.Popen[str]:
+    live = subprocess.Popen(
+        [sys.executable, "-m", "realtime_ser", "live", "--plain", "--jsonl", str(out)],
+        env=server.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for("measurement", out)
+    return live
+
+
+def test_a_killed_server_is_a_gap_and_the_timeline_goes_on_after_it(
+    running: Server, tmp_path: Path, speech: Path
+) -> None:
+    out = tmp_path / "live.jsonl"
+    live = start_live(running, out)
+    running.kill()
+    wait_for("device_lost", out)  # before it is back: nobody has to wait for the gap to learn of it
+    running.start()
+    wait_for("the device was away", out)
+    running.play(speech)
+    time.sleep(1)
+    live.send_signal(signal.SIGINT)
+    _, errors = live.communicate(timeout=20)
+    assert live.returncode == 130, errors
+    assert "Traceback" not in errors
+    events = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    (lost,) = (e for e in events if e["type"] == "warning" and e["code"] == "device_lost")
+    (gap,) = (e for e in events if e["type"] == "gap" and e["cause"] == "the device was away")
+    assert 3 <= gap["end_s"] - gap["start_s"] < 30
+    assert lost["start_s"] <= gap["start_s"] + 0.1
+    after = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]
+    assert len(after) == 3
+    assert events[-1]["lost_s"] == pytest.approx(gap["end_s"] - gap["start_s"], abs=0.01)
+
+
+def test_interrupted_while_the_device_is_away_it_ends_at_once(running: Server, tmp_path: Path) -> None:
+    out = tmp_path / "live.jsonl"
+    live = start_live(running, out)
+    running.kill()
+    wait_for("device_lost", out)
+    time.sleep(2)
+    live.send_signal(signal.SIGINT)
+    _, errors = live.communicate(timeout=10)
+    assert live.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert json.loads(out.read_text(encoding="utf-8").splitlines()[-1])["type"] == "session.closed"
 
 
 def test_devices_lists_the_servers_source(server: dict[str, str]) -> None:
