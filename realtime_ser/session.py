@@ -366,6 +366,10 @@ class Session:
         if follows:
             self._count(smooth.label if smooth else None, window, per_embedding)
         self._measured = True
+        levels = self._levels.take()
+        if trigger == "hop":
+            for notice in self._monitor.speech(levels["level_dbfs"], levels["snr_db"]):
+                self._notice(notice)
         arousal, valence = affect(self.labels, point.posteriors)
         return self._measure(
             start,
@@ -381,7 +385,7 @@ class Session:
             scores_smooth=self._by_label(smooth.posteriors) if smooth else {},
             arousal=arousal,
             valence=valence,
-            **self._levels.take(),
+            **levels,
         )
 
     def _count(self, label: str | None, window: Window, per_embedding: int) -> None:

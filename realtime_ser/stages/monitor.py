@@ -12,6 +12,12 @@ _ZEROS_FRAMES = 2 * _SECOND_FRAMES
 _AGAIN_FRAMES = 60 * _SECOND_FRAMES
 _CLIPPED_SHARE = 0.01
 """Of a second's samples."""
+_QUIET_DBFS = (-50.0, -45.0)
+"""Speech below the first is too quiet until it is above the second. 16 bits leave it 46 dB above their own noise."""
+_NOISY_DB = (8.0, 12.0)
+"""The same of its distance from the noise floor, below which the scores suffer most (docs/evaluation)."""
+_PERSISTS = 20
+"""Hops of speech in a row."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,10 @@ SILENT_ZEROS = Notice(
     "check mute, the microphone permission, the device chosen; a recording may hold digital silence",
 )
 CLIPPED = Notice("clipped", "the input is clipped", "lower the recording level")
+TOO_QUIET = Notice("too_quiet", "speech is very quiet", "raise the recording level, or come closer to the microphone")
+TOO_NOISY = Notice(
+    "too_noisy", "speech hardly rises above the noise", "come closer to the microphone, or go where it is quieter"
+)
 
 
 def bad_samples(count: int) -> Notice:
@@ -38,14 +48,37 @@ def bad_samples(count: int) -> Notice:
     )
 
 
+class _Low:
+    """True once a value has been low for `_PERSISTS` in a row; then not again before it was high."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+        self._count = 0
+
+    def push(self, value: float) -> bool:
+        if value < self._low:
+            self._count += 1
+            return self._count == _PERSISTS
+        if value > self._high or self._count < _PERSISTS:
+            self._count = 0
+        return False
+
+
 class InputMonitor:
-    """Watches the level of every 20 ms frame; tells each fault at once, then no more than once a minute."""
+    """Watches levels; tells each fault once it is sure, then no more than once a minute."""
 
     _zeros: int
     _clipped: int
 
     def __init__(self) -> None:
         self.reset()
+
+    def speech(self, level_dbfs: float | None, snr_db: float | None) -> list[Notice]:
+        """Give the level of each hop of speech; get the faults that it completes."""
+        quiet = level_dbfs is not None and self._quiet.push(level_dbfs)
+        noisy = snr_db is not None and self._noisy.push(snr_db)
+        notices = [TOO_QUIET] * quiet + [TOO_NOISY] * noisy
+        return [notice for notice in notices if self._is_new(notice)]
 
     def push(self, frame: FrameLevel) -> list[Notice]:
         """Give the next frame; get the faults that it completes."""
@@ -66,6 +99,8 @@ class InputMonitor:
         self._frames = 0
         self._zeros = 0
         self._clipped = 0
+        self._quiet = _Low(*_QUIET_DBFS)
+        self._noisy = _Low(*_NOISY_DB)
         self._told: dict[str, int] = {}
 
     def _is_new(self, notice: Notice) -> bool:

@@ -1,0 +1,59 @@
+"""Each fault of the input is told once it is sure, and not again and again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from realtime_ser.events import Warning
+from realtime_ser.session import Session
+from realtime_ser.stages.gate import SILENCE_DBFS, FrameLevel
+from realtime_ser.stages.model import Model
+from realtime_ser.stages.monitor import InputMonitor
+
+SECOND = 50
+"""Frames."""
+
+
+def codes(frames: list[FrameLevel]) -> list[str]:
+    monitor = InputMonitor()
+    return [notice.code for frame in frames for notice in monitor.push(frame)]
+
+
+def test_two_seconds_of_zeros_are_told_once_and_again_after_a_minute() -> None:
+    zeros, voice = FrameLevel(SILENCE_DBFS, SILENCE_DBFS, 0), FrameLevel(-20.0, -60.0, 0)
+    assert codes([zeros] * (2 * SECOND - 1)) == []
+    assert codes([zeros] * (30 * SECOND)) == ["silent_zeros"]
+    spells = ([zeros] * (3 * SECOND) + [voice] * SECOND) * 20  # 80 s
+    assert codes(spells) == ["silent_zeros"] * 2
+
+
+def test_clipping_counts_by_the_second() -> None:
+    clipped, fine = FrameLevel(-1.0, -60.0, 50), FrameLevel(-1.0, -60.0, 1)
+    assert codes([clipped] * SECOND) == ["clipped"]
+    assert codes([fine] * (5 * SECOND)) == []
+
+
+@pytest.mark.parametrize(("level_dbfs", "snr_db", "code"), [(-55.0, 20.0, "too_quiet"), (-20.0, 5.0, "too_noisy")])
+def test_quiet_or_noisy_speech_is_told_after_five_seconds(level_dbfs: float, snr_db: float, code: str) -> None:
+    monitor = InputMonitor()
+    told = [[n.code for n in monitor.speech(level_dbfs, snr_db)] for _ in range(100)]
+    assert told.index([code]) == 19
+    assert sum(map(len, told)) == 1
+
+
+def test_speech_about_the_bound_is_no_flood() -> None:
+    monitor = InputMonitor()
+    told = [n for k in range(1_000) for n in monitor.speech(-51.0 if k % 50 else -49.0, 20.0)]
+    assert len(told) == 1
+
+
+def test_a_session_tells_of_quiet_speech(model: Model, demo: tuple[np.ndarray, int]) -> None:
+    samples, rate_hz = demo
+    session = Session(model)
+    quiet = samples.astype(np.float32) / 32768 * 0.01
+    events = session.push(quiet, rate_hz) + session.flush()
+    assert [e.code for e in events if isinstance(e, Warning)] == ["too_quiet"]
+    session = Session(model)
+    events = session.push(samples, rate_hz) + session.flush()
+    assert not [e for e in events if isinstance(e, Warning)]
