@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,33 @@ def test_interrupted_while_the_device_is_away_it_ends_at_once(running: Server, t
     assert live.returncode == 130, errors
     assert "Traceback" not in errors
     assert json.loads(out.read_text(encoding="utf-8").splitlines()[-1])["type"] == "session.closed"
+
+
+def test_an_analysis_that_stood_still_goes_on_with_a_gap_and_without_delay(
+    running: Server, tmp_path: Path, speech: Path
+) -> None:
+    out = tmp_path / "live.jsonl"
+    live = start_live(running, out)
+    live.send_signal(signal.SIGSTOP)
+    time.sleep(10)
+    live.send_signal(signal.SIGCONT)
+    time.sleep(2)
+    running.play(speech)
+    time.sleep(1)
+    live.send_signal(signal.SIGINT)
+    _, errors = live.communicate(timeout=20)
+    assert live.returncode == 130, errors
+    events = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert "Traceback" not in errors
+    # The server keeps some of it for us, the rest is a gap: the clock of the timeline is that of the wall again.
+    measured = [e for e in events if e["type"] == "measurement" and e["trigger"] == "hop"]
+    first, last = ((datetime.fromisoformat(e["wall_time"].replace("Z", "+00:00")), e["end_s"]) for e in
+                   (measured[0], measured[-1]))  # fmt: skip
+    assert last[1] - first[1] == pytest.approx((last[0] - first[0]).total_seconds(), abs=1)
+    gaps = [e for e in events if e["type"] == "gap"]
+    assert gaps, "ten seconds cannot all have been kept"
+    after = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gaps[-1]["end_s"]]
+    assert len(after) == 3
 
 
 def test_devices_lists_the_servers_source(server: dict[str, str]) -> None:
