@@ -28,7 +28,7 @@ from realtime_ser.stages.gate import (
     SpeechOpened,
 )
 from realtime_ser.stages.model import Model, load_model
-from realtime_ser.stages.monitor import InputMonitor, Notice, bad_samples
+from realtime_ser.stages.monitor import InputMonitor, Notice, bad_samples, doubt
 from realtime_ser.stages.resample import Resampler, to_float32
 from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
 from realtime_ser.stages.window import SlidingWindow, Window
@@ -140,6 +140,7 @@ class Session:
         """Whether the open utterance has had a measurement."""
         self._totals = {"speech": 0, "scored": 0, "abstained": 0, "lost": 0}
         self._label_samples = dict.fromkeys(contract.labels, 0)
+        self._doubted = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -222,17 +223,16 @@ class Session:
         if problem:
             remedy = "what came before it is analysed"
             self._emit(events.Warning, end, end, code="source_problem", message=problem, remedy=remedy)
-        scored = self._totals["scored"]
         self._emit(
             events.SessionClosed,
             0,
             end,
             audio_s=end / RATE_HZ,
             speech_s=self._totals["speech"] / RATE_HZ,
-            scored_s=scored / RATE_HZ,
+            scored_s=self._totals["scored"] / RATE_HZ,
             abstained_s=self._totals["abstained"] / RATE_HZ,
             lost_s=self._totals["lost"] / RATE_HZ,
-            shares={label: n / scored if scored else 0.0 for label, n in self._label_samples.items()},
+            shares=self._shares(),
             reason=reason,
         )
         self._closed = True
@@ -352,6 +352,9 @@ class Session:
         self._segment = None
         self._hop_start = closed.at
         self._levels.clear()
+        if not self._doubted and (notice := doubt(self._shares(), self._totals["scored"] / RATE_HZ)):
+            self._doubted = True
+            self._notice(notice)
 
     def _score(self, window: Window, trigger: events.Trigger, begun: float) -> events.Measurement:
         opened = self._segment
@@ -396,6 +399,11 @@ class Session:
             self._totals["abstained"] += new * per_embedding
         else:
             self._label_samples[label] += new * per_embedding
+
+    def _shares(self) -> dict[str, float]:
+        """Of each label in the speech scored so far."""
+        scored = max(self._totals["scored"], 1)
+        return {label: n / scored for label, n in self._label_samples.items()}
 
     def _by_label(self, posteriors: NDArray[np.float32]) -> dict[str, float]:
         return dict(zip(self.labels, posteriors.tolist(), strict=True))

@@ -76,7 +76,7 @@ class TraceSettings:
     """Of the exponential average of log posteriors, in seconds of speech."""
     enter_margin: float = 0.05
     """A new label takes over once it leads the current one by this much."""
-    abstain_below: float = 0.35
+    abstain_below: float = 0.4
     """Below this smoothed confidence the trace abstains."""
     abstain_hysteresis: float = 0.05
     """It stops abstaining this far above `abstain_below`."""

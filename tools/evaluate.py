@@ -329,6 +329,7 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
     sentences: Lines = []
     commands: Lines = []
     known = {c.text for c in validation}
+    measured: set[str] = set()
     for run in siblings:
         left_out = (run / "left_out.txt").read_text().split("\n")[:-1]
         model = str(run / "model")
@@ -337,7 +338,8 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
             if name == COMMANDS:
                 answers = ask([c for c in load_(name) if c.text == HELD_OUT_KEYWORD], model, as_is, name)
                 commands = [f"Trained without any such recordings: {alarms(answers)}"]
-            elif name not in known:
+            elif name not in known and name not in measured:
+                measured.add(name)
                 row = outside(ask(load_(name), model, as_is, name))
                 corpora_rows.append([*row, ", ".join(x for x in left_out if x not in texts)])
                 fours.append(row[4].value)  # type: ignore[attr-defined]

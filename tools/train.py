@@ -42,9 +42,9 @@ COPY_PASTE = 0.3
 """Probability that a clip shorter than its crop is followed by another of that corpus (Pappagari et al., 2021)."""
 VOTE_WEIGHT = 0.1
 """Share of the raters' votes in a CREMA-D target; the rest is the intended emotion."""
-UNACTED_SMOOTHING = 0.7
-"""Share spread over all labels in the target of a corpus that holds only neutral speech. Told that it is certainly
-neutral, the network learns to call everything neutral that does not sound like an actor's studio (docs/model.md)."""
+UNACTED_SMOOTHING = (0.7, 0.4)
+"""Share spread over all labels in the target of neutral commands, in the first and second half of the training. Told
+that they are certainly neutral, the network calls everything neutral that is no actor's studio (docs/model.md)."""
 MIXUP = 0.3
 """Probability that a batch is mixed up, and the Beta distribution's parameter."""
 SUB_WINDOW = 0.4
@@ -100,10 +100,7 @@ def gather(corpora: Path, splits: Path, names: Sequence[str], labels: Sequence[s
         kept = [i for i, c in enumerate(own) if c.emotion in labels]
         clips += [own[i] for i in kept]
         frames += [views[i] for i in kept]
-    targets, allowed = np.stack([target_of(c, labels) for c in clips]), allowed_of(clips, labels)
-    unacted = np.array([c.corpus == COMMANDS for c in clips])
-    targets[unacted] = (1 - UNACTED_SMOOTHING) * targets[unacted] + UNACTED_SMOOTHING / len(labels)
-    return Material(clips, frames, targets, allowed)
+    return Material(clips, frames, np.stack([target_of(c, labels) for c in clips]), allowed_of(clips, labels))
 
 
 def crop(frames: Frames, length: int, behind: Frames | None, rng: np.random.Generator) -> tuple[Frames, int]:
@@ -134,6 +131,7 @@ class Batches:
         self, material: Material, noises: Tensor, per_epoch: Mapping[str, int], size: int, settings: AugmentSettings
     ) -> None:
         self._material, self._noises, self._size, self._settings = material, noises, size, settings
+        self._targets = material.targets
         self._per_epoch = per_epoch
         self._by_corpus: dict[str, list[int]] = {name: [] for name in per_epoch}
         self._alike: dict[tuple[str, str | None], list[int]] = {}
@@ -146,8 +144,12 @@ class Batches:
         """Batches in an epoch."""
         return sum(self._per_epoch.values()) // self._size
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+    def epoch(self, rng: np.random.Generator, unacted_smoothing: float) -> Iterator[Batch]:
         """The batches of one epoch."""
+        self._targets = self._material.targets.copy()
+        unacted = np.array([c.corpus == COMMANDS for c in self._material.clips])
+        self._targets[unacted] *= 1 - unacted_smoothing
+        self._targets[unacted] += unacted_smoothing / self._targets.shape[1]
         drawn = [np.resize(rng.permutation(rows), self._per_epoch[name]) for name, rows in self._by_corpus.items()]
         order = rng.permutation(np.concatenate(drawn))
         for step in range(self.per_epoch):
@@ -160,7 +162,7 @@ class Batches:
         few = self._noises[rng.integers(len(self._noises), size=16)].float()
         frames = augment(frames, few.roll(int(rng.integers(few.shape[1])), dims=1), self._settings)
         n_real = torch.tensor([c[1] for c in cut])
-        targets = torch.from_numpy(self._material.targets[rows])
+        targets = torch.from_numpy(self._targets[rows])
         allowed = torch.from_numpy(self._material.allowed[rows])
         if rng.random() < MIXUP:
             # The same mix for all: the loss stays a plain cross-entropy. Corpora may differ in labels.
@@ -345,7 +347,8 @@ def main(
             torch.manual_seed(options["seed"] * 100_003 + epoch)
             net.train()
             losses = []
-            for batch in batches.epoch(np.random.default_rng((options["seed"], epoch))):
+            rng = np.random.default_rng((options["seed"], epoch))
+            for batch in batches.epoch(rng, UNACTED_SMOOTHING[2 * epoch >= n_epochs]):
                 with torch.autocast(device.type, torch.bfloat16):
                     embeddings = net.embed(batch.frames.to(device))
                 embeddings = embeddings.float()

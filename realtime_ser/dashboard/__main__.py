@@ -29,8 +29,8 @@ def invent(step: int) -> list[Event]:
     spoken = Measurement(
         **common,
         trigger="hop",
-        state="speech" if scores[label] > 0.35 else "abstain",
-        label=label if scores[label] > 0.35 else None,
+        state="speech" if scores[label] > 0.4 else "abstain",
+        label=label if scores[label] > 0.4 else None,
         confidence=scores[label],
         scores=scores,
         scores_smooth=scores,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from realtime_ser.settings import RATE_HZ
@@ -16,6 +17,9 @@ _QUIET_DBFS = (-50.0, -45.0)
 """Speech below the first is too quiet until it is above the second. 16 bits leave it 46 dB above their own noise."""
 _NOISY_DB = (8.0, 12.0)
 """The same of its distance from the noise floor, below which the scores suffer most (docs/evaluation)."""
+_LONG_S = 600.0
+_NEARLY_ALL = 0.9
+"""Of the speech scored in so long a session."""
 _PERSISTS = 20
 """Hops of speech in a row."""
 
@@ -45,6 +49,18 @@ def bad_samples(count: int) -> Notice:
     """NaN or infinity arrived."""
     return Notice(
         "bad_samples", f"{count} samples were NaN or infinite, heard as silence", "check what made the recording"
+    )
+
+
+def doubt(shares: Mapping[str, float], scored_s: float) -> Notice | None:
+    """One emotion holds nearly all of a long session. Neutral may well, for most speech is."""
+    label = max(shares, key=shares.__getitem__)
+    if label == "neutral" or shares[label] < _NEARLY_ALL or scored_s < _LONG_S:
+        return None
+    return Notice(
+        "one_label",
+        f"{label} in {shares[label]:.0%} of all speech so far",
+        "if that is not what is spoken, the model does not fit this voice or microphone",
     )
 
 

@@ -9,7 +9,7 @@ from realtime_ser.events import Warning
 from realtime_ser.session import Session
 from realtime_ser.stages.gate import SILENCE_DBFS, FrameLevel
 from realtime_ser.stages.model import Model
-from realtime_ser.stages.monitor import InputMonitor
+from realtime_ser.stages.monitor import InputMonitor, doubt
 
 SECOND = 50
 """Frames."""
@@ -57,3 +57,12 @@ def test_a_session_tells_of_quiet_speech(model: Model, demo: tuple[np.ndarray, i
     session = Session(model)
     events = session.push(samples, rate_hz) + session.flush()
     assert not [e for e in events if isinstance(e, Warning)]
+
+
+def test_a_long_session_of_one_emotion_is_doubted_but_not_of_neutral() -> None:
+    told = doubt({"neutral": 0.02, "angry": 0.95}, 700)
+    assert told is not None
+    assert told.message == "angry in 95% of all speech so far"
+    assert doubt({"neutral": 0.95, "angry": 0.02}, 700) is None
+    assert doubt({"neutral": 0.02, "angry": 0.95}, 500) is None
+    assert doubt({"neutral": 0.2, "angry": 0.8}, 700) is None
