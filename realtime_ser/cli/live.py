@@ -26,6 +26,7 @@ def live(
     plain: options.Plain = False,
 ) -> None:
     """Analyse the microphone. No audio is stored or sent."""
+    from realtime_ser.cli.signals import StopSignals
     from realtime_ser.cli.stream import Pace, open_sinks, open_view, stream
     from realtime_ser.session import Session
     from realtime_ser.sources.microphone import Microphone
@@ -34,9 +35,9 @@ def live(
     settings = options.settings_of(window, hop, smooth)
     microphone = Microphone(int(device) if device is not None and device.isdigit() else device)
     session = Session(model, settings, source=microphone.name)
-    with ExitStack() as stack:
+    with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
         view = open_view(plain, jsonl == "-", csv)
         pace = Pace(float("inf"), lambda: microphone.backlog_s)
-        code = stream(microphone, session, sinks, view, pace, duration)
+        code = stream(microphone, session, sinks, view, pace, signals, duration)
     raise typer.Exit(code)

@@ -30,6 +30,7 @@ def replay(
     plain: options.Plain = False,
 ) -> None:
     """Replay a recording as a live stream, with the dashboard."""
+    from realtime_ser.cli.signals import StopSignals
     from realtime_ser.cli.stream import Pace, open_sinks, open_view, stream
     from realtime_ser.session import Session
     from realtime_ser.sources import Source
@@ -50,10 +51,10 @@ def replay(
         block_s = 0.5 if pace_speed == float("inf") else 0.05
         audio = FileSource(demo_path() if source == "demo" else source, block_s)
     session = Session(model, settings, source=audio.name)
-    with ExitStack() as stack:
+    with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, live=pace_speed <= 1)
         view = open_view(plain, jsonl == "-", csv)
-        code = stream(audio, session, sinks, view, Pace(pace_speed), duration)
+        code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration)
     raise typer.Exit(code)
 
 

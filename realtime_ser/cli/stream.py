@@ -88,9 +88,13 @@ def stream(
     sinks: Sequence[Sink],
     view: Dashboard | PlainLines,
     pace: Pace,
+    signals: StopSignals,
     duration_s: float | None = None,
 ) -> int:
-    """Run to the end of the source, to `duration_s`, or until asked to stop; returns the exit code."""
+    """Run to the end of the source, to `duration_s`, or until asked to stop; returns the exit code.
+
+    `signals` are entered already, so that a request to stop while the files are opened is not lost.
+    """
 
     open_ones = list(sinks)
 
@@ -109,53 +113,52 @@ def stream(
             raise failure
 
     closed: SessionClosed | None = None
-    with StopSignals() as signals:
-        with ExitStack() as stack:
-            stack.enter_context(view)
-            reason = "end of input"
-            lost = 0
-            try:
-                blocks = iter(source)
-                while (item := _next(blocks, signals)) is not None:
-                    if isinstance(item, Lost):
-                        lost += item.samples
-                        deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
-                        continue
-                    if isinstance(item, Notice):
-                        deliver(session.warn(item))
-                        continue
-                    if duration_s is not None:
-                        left = round((duration_s - session.clock_s) * source.rate_hz)
-                        if left <= 0:
-                            reason = "duration reached"
-                            break
-                        item = item[:left]
-                    with signals.waiting():
-                        pace.wait_for(session.clock_s + len(item) / source.rate_hz)
-                    begun = time.perf_counter()
-                    deliver(session.push(item, source.rate_hz))
-                    pace.worked(time.perf_counter() - begun)
-                    audio_s = session.clock_s
-                    view.progress(audio_s, pace.lag_s(audio_s), pace.real_time_factor(audio_s), lost / source.rate_hz)
-                    for key in view.pressed():
-                        if key == "m":
-                            deliver(session.mark("marker"))
-                        elif key == "q":
-                            raise StopRequested
-            except StopRequested:
-                reason = "interrupted" if signals.received else "stopped by the user"
-            except RealtimeSerError as error:
-                # What was heard is kept and closed properly; the error is told after it.
-                deliver(session.flush("error", error.what))
-                raise
-            problem = getattr(source, "problem", None)
-            last = session.flush(reason, problem)
-            deliver(last)
-            closed = last[-1] if isinstance(last[-1], SessionClosed) else None
-        if problem:
-            print(f"realtime-ser: {printable(source.name)}: {problem}", file=sys.stderr)
-        if closed is not None:
-            print(totals(closed), file=sys.stderr)
+    with ExitStack() as stack:
+        stack.enter_context(view)
+        reason = "end of input"
+        lost = 0
+        try:
+            blocks = iter(source)
+            while (item := _next(blocks, signals)) is not None:
+                if isinstance(item, Lost):
+                    lost += item.samples
+                    deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
+                    continue
+                if isinstance(item, Notice):
+                    deliver(session.warn(item))
+                    continue
+                if duration_s is not None:
+                    left = round((duration_s - session.clock_s) * source.rate_hz)
+                    if left <= 0:
+                        reason = "duration reached"
+                        break
+                    item = item[:left]
+                with signals.waiting():
+                    pace.wait_for(session.clock_s + len(item) / source.rate_hz)
+                begun = time.perf_counter()
+                deliver(session.push(item, source.rate_hz))
+                pace.worked(time.perf_counter() - begun)
+                audio_s = session.clock_s
+                view.progress(audio_s, pace.lag_s(audio_s), pace.real_time_factor(audio_s), lost / source.rate_hz)
+                for key in view.pressed():
+                    if key == "m":
+                        deliver(session.mark("marker"))
+                    elif key == "q":
+                        raise StopRequested
+        except StopRequested:
+            reason = "interrupted" if signals.received else "stopped by the user"
+        except RealtimeSerError as error:
+            # What was heard is kept and closed properly; the error is told after it.
+            deliver(session.flush("error", error.what))
+            raise
+        problem = getattr(source, "problem", None)
+        last = session.flush(reason, problem)
+        deliver(last)
+        closed = last[-1] if isinstance(last[-1], SessionClosed) else None
+    if problem:
+        print(f"realtime-ser: {printable(source.name)}: {problem}", file=sys.stderr)
+    if closed is not None:
+        print(totals(closed), file=sys.stderr)
     return signals.exit_code
 
 
