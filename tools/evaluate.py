@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from realtime_ser.events import Measurement, SpeechStarted
-from realtime_ser.settings import RATE_HZ
+from realtime_ser.settings import RATE_HZ, GateSettings
 from realtime_ser.stages.model import load_model
 from tools import metrics
 from tools.corpora import COMMANDS, FOUR, LABELS, Clip, load
@@ -147,7 +147,8 @@ def alarms(answers: Answers) -> str:
 def cut_after(samples: Samples, _number: int, heard_s: float) -> Samples:
     """A clip that ends so long after its speech began."""
     started = [e.start_s for e in session_events(samples, CUT_MODEL) if isinstance(e, SpeechStarted)]
-    return samples[: round(((started[0] if started else 0) + heard_s) * RATE_HZ)]
+    onset_s = started[0] + GateSettings().preroll_ms / 1000 if started else 0.0
+    return samples[: round((onset_s + heard_s) * RATE_HZ)]
 
 
 CUT_MODEL = "ser-base"
