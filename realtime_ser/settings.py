@@ -72,9 +72,9 @@ class WindowSettings:
 class TraceSettings:
     """How posteriors become a trace a person can read."""
 
-    time_constant_s: float = 1.5
+    time_constant_s: float = 3.0
     """Of the exponential average of log posteriors, in seconds of speech."""
-    enter_margin: float = 0.05
+    enter_margin: float = 0.15
     """A new label takes over once it leads the current one by this much."""
     abstain_below: float = 0.4
     """Below this smoothed confidence the trace abstains."""

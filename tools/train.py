@@ -42,9 +42,6 @@ COPY_PASTE = 0.3
 """Probability that a clip shorter than its crop is followed by another of that corpus (Pappagari et al., 2021)."""
 VOTE_WEIGHT = 0.1
 """Share of the raters' votes in a CREMA-D target; the rest is the intended emotion."""
-UNACTED_SMOOTHING = (0.7, 0.4)
-"""Share spread over all labels in the target of neutral commands, in the first and second half of the training. Told
-that they are certainly neutral, the network calls everything neutral that is no actor's studio (docs/model.md)."""
 MIXUP = 0.3
 """Probability that a batch is mixed up, and the Beta distribution's parameter."""
 SUB_WINDOW = 0.4
@@ -284,6 +281,7 @@ def main(
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
     leave_out: Annotated[list[str] | None, typer.Option(help="Corpora, or sentences of CREMA-D, to leave out.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A finished run whose averaged weights to start from.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Train, resuming where a run folder left off."""
@@ -314,6 +312,8 @@ def main(
 
     # Model
     net = SpeechEmotionNet(len(labels), **settings["network"]).to(device)
+    if start:
+        net.load_state_dict(torch.load(start / "checkpoint.pt", map_location=device, weights_only=True)["average"])
     average = copy.deepcopy(net)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(kept):,} clips, on {device}")
     steps = n_epochs * batches.per_epoch
@@ -348,7 +348,7 @@ def main(
             net.train()
             losses = []
             rng = np.random.default_rng((options["seed"], epoch))
-            for batch in batches.epoch(rng, UNACTED_SMOOTHING[2 * epoch >= n_epochs]):
+            for batch in batches.epoch(rng, options["unacted_smoothing"][2 * epoch >= n_epochs]):
                 with torch.autocast(device.type, torch.bfloat16):
                     embeddings = net.embed(batch.frames.to(device))
                 embeddings = embeddings.float()

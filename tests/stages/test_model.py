@@ -43,20 +43,36 @@ def test_shipped_model_is_small_and_carries_librosas_filterbank(model: Model) ->
 
 
 def test_embeddings_do_not_depend_on_how_chunks_arrive(model: Model) -> None:
-    frames = np.random.default_rng(0).uniform(-80, 10, (200, 64)).astype(np.float32)
+    chunk = model.contract.chunk_frames
+    frames = np.random.default_rng(0).uniform(-80, 10, (8 * chunk, 64)).astype(np.float32)
     at_once = model.encoder().push(frames)
+    assert at_once.shape == (8 * model.contract.chunk_embeddings, model.contract.dim)
     one_by_one = model.encoder()
-    np.testing.assert_array_equal(np.concatenate([one_by_one.push(chunk) for chunk in np.split(frames, 8)]), at_once)
+    np.testing.assert_array_equal(np.concatenate([one_by_one.push(part) for part in np.split(frames, 8)]), at_once)
+
+
+def test_an_utterance_too_short_for_the_first_call_is_embedded_at_its_end(model: Model) -> None:
+    contract = model.contract
+    frames = np.random.default_rng(0).uniform(-80, 10, (2 * contract.chunk_frames, 64)).astype(np.float32)
+    encoder = model.encoder()
+    assert len(encoder.push(frames)) == 0
+    left = encoder.flush()
+    assert left.shape == (2 * contract.chunk_embeddings, contract.dim)
+    assert np.isfinite(left).all()
+    # Nothing of it remains.
+    encoder.push(frames)
+    np.testing.assert_array_equal(encoder.flush(), left)
+    assert len(encoder.flush()) == 0
 
 
 def test_a_gain_leaves_embeddings_alone(model: Model) -> None:
-    frames = np.random.default_rng(0).uniform(-60, 0, (100, 64)).astype(np.float32)
+    frames = np.random.default_rng(0).uniform(-60, 0, (8 * model.contract.chunk_frames, 64)).astype(np.float32)
     np.testing.assert_allclose(model.encoder().push(frames + 12), model.encoder().push(frames), atol=1e-3)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1, 3, 10])
 def test_head_takes_windows_of_any_length_and_batches(model: Model, seconds: float) -> None:
-    windows = np.random.default_rng(0).standard_normal((3, round(seconds * 20), model.contract.dim), np.float32)
+    windows = np.random.default_rng(0).standard_normal((3, round(seconds * 16), model.contract.dim), np.float32)
     posteriors = model.head().push(windows)
     assert posteriors.shape == (3, len(model.contract.labels))
     np.testing.assert_allclose(posteriors.sum(axis=1), 1, atol=1e-5)
@@ -96,8 +112,8 @@ def test_missing_metadata_is_refused(folder: Path) -> None:
 
 
 def test_newer_contract_is_refused(folder: Path) -> None:
-    change_contract(folder / "encoder.onnx", lambda c: c.update(contract=2))
-    with pytest.raises(ModelError, match="contract 2"):
+    change_contract(folder / "encoder.onnx", lambda c: c.update(contract=3))
+    with pytest.raises(ModelError, match="contract 3"):
         load_model(folder)
 
 
@@ -115,7 +131,9 @@ def test_newer_contract_is_refused(folder: Path) -> None:
         {"features": {"unheard": 1}},
         {"filterbank": "AAAA"},
         {"chunk_frames": 24},
-        {"chunk_frames": -25},
+        {"chunk_frames": -16},
+        {"first_chunks": 0},
+        {"first_chunks": 5},
         {"dim": "many"},
         {"window_s": [0.5]},
         {"state_size": 5},

@@ -35,6 +35,7 @@ muon_rate = 6e-3
 adamw_rate = 2.5e-3
 weight_decay = 0.03
 seed = 1
+unacted_smoothing = [0.7, 0.4]
 """
 
 
