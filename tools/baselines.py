@@ -326,7 +326,8 @@ def main(
         "`python -m tools.baselines`. Rebuilt, and scored twice: under a random split, as their authors did (the same "
         "voices, even the same sentences, on both sides), and by speaker. UAR with 95% intervals, bootstrap over "
         "speakers. The last column is of CREMA-D's validation speakers alone, whom our models are measured on, through "
-        "the streaming session; chance is one over the number of classes.",
+        "the streaming session; chance is one over the number of classes (of the four, CREMA-D has three). The authors "
+        "of the network on 268 numbers report an accuracy of 60%.",
         "",
         f"| {' | '.join(header)} |",
         "|---" * len(header) + "|",
