@@ -25,6 +25,8 @@ class Event:
     seq: int
     start_s: float
     end_s: float
+    channel: int | None = None
+    """Counts from 1; None where all channels are heard as one."""
 
     def to_dict(self) -> dict[str, Any]:
         """The event as JSON Lines writes it, `type` first."""

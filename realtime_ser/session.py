@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from realtime_ser import events
 from realtime_ser.errors import SettingsError
 from realtime_ser.settings import RATE_HZ, SessionSettings
+from realtime_ser.stages.clean import Cleaner
 from realtime_ser.stages.gate import (
     SILENCE_DBFS,
     FrameLevel,
@@ -54,10 +55,10 @@ class _Levels:
     def __init__(self) -> None:
         self.clear()
 
-    def add(self, frame: FrameLevel) -> None:
+    def add(self, frame: FrameLevel, clipped: int) -> None:
         self._power += 10 ** (frame.level_dbfs / 10)
         self._frames += 1
-        self._clipped += frame.clipped
+        self._clipped += clipped
         self._floor_dbfs = frame.floor_dbfs
 
     def take(self) -> dict[str, Any]:
@@ -90,6 +91,8 @@ class Session:
         Of all stages.
     source
         What the samples come from, for the record.
+    channel
+        Which channel of it they are, for the record; None for all.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class Session:
         model: Model | WindowModel | str | None = None,
         settings: SessionSettings | None = None,
         source: str = "push",
+        channel: int | None = None,
     ) -> None:
         self._model = load_model(model) if model is None or isinstance(model, str) else model
         self._settings = s = settings or SessionSettings()
@@ -113,8 +117,10 @@ class Session:
                 f"window of {s.window.window_s} s", f"{contract.model_id} takes up to {contract.longest_window_s} s"
             )
         self._source = source
+        self._channel = channel
         self._session_id = uuid.uuid4().hex
         self._resampler: Resampler | None = None
+        self._cleaner = Cleaner(s.clean)
         self._gate = SpeechGate(s.gate)
         self._monitor = InputMonitor()
         self._features = self._model.features()
@@ -264,7 +270,14 @@ class Session:
         )
 
     def _emit(self, kind: Callable[..., E], start: int, end: int, **fields: Any) -> E:
-        event = kind(session_id=self._session_id, seq=self._seq, start_s=start / RATE_HZ, end_s=end / RATE_HZ, **fields)
+        common: dict[str, Any] = {
+            "session_id": self._session_id,
+            "seq": self._seq,
+            "start_s": start / RATE_HZ,
+            "end_s": end / RATE_HZ,
+            "channel": self._channel,
+        }
+        event = kind(**common, **fields)
         self._seq += 1
         self._events.append(event)
         return event
@@ -284,18 +297,24 @@ class Session:
             self._silence(self._at, begun)
         self._native_samples, self._resampler = 0, None
         self._base = end = max(end, self._at)
+        self._cleaner.reset()
         self._gate.reset(end)
         self._at = self._hop_start = end
 
     def _hear(self, samples: NDArray[np.float32], begun: float) -> None:
         bad = self._resampler.bad if self._resampler else []
-        for output in self._gate.push(samples):
+        heard = self._cleaner.push(samples)
+        clipped = self._cleaner.clipped
+        for output in self._gate.push(heard):
             self._at = output.at
             while bad and self._base + bad[0].at <= self._at:
                 self._notice(bad_samples(bad.pop(0).count))
             if not isinstance(output, SpeechClosed):
-                self._levels.add(output.frame)
-                for notice in self._monitor.push(output.frame):
+                n_clipped = 0
+                while clipped and self._base + clipped[0].at <= self._at:
+                    n_clipped += clipped.pop(0).count
+                self._levels.add(output.frame, n_clipped)
+                for notice in self._monitor.push(output.frame, n_clipped):
                     self._notice(notice)
             self._follow(output, begun)
 

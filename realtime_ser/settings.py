@@ -19,26 +19,32 @@ def _require(ok: bool, what: str, remedy: str) -> None:
 
 
 @dataclass(frozen=True)
+class CleanSettings:
+    """What is done to the samples before the gate hears them. DC and rumble are always removed."""
+
+    denoise: bool = False
+    """WebRTC's noise suppressor. Off, because it does not help the scores (docs/evaluation/gate.md)."""
+
+
+@dataclass(frozen=True)
 class GateSettings:
     """When speech begins and ends. All durations are whole numbers of 20 ms frames."""
 
-    aggressiveness: int = 2
-    """webrtcvad's mode, 0 (lets most through) to 3."""
-    onset_ms: int = 100
+    aggressiveness: int = 0
+    """webrtcvad's mode, 0 (lets most through) to 3. It only wakes the detector, which decides."""
+    onset_ms: int = 120
     """Speech begins once this much of the last `onset_window_ms` is speech."""
-    onset_window_ms: int = 160
+    onset_window_ms: int = 200
     hangover_ms: int = 400
     """Speech ends after this much without speech."""
     preroll_ms: int = 300
     """So much before the onset belongs to the segment."""
-    snr_enter_db: float = 6.0
-    """A frame counts towards an onset only this far above the noise floor."""
-    snr_stay_db: float = 4.0
-    """Inside a segment a frame counts as speech this far above the noise floor."""
+    speech_enter: float = 0.8
+    """A frame counts towards an onset from this probability of speech on."""
+    speech_stay: float = 0.3
+    """Inside a segment a frame counts as speech from this probability on."""
     min_level_dbfs: float = -70.0
     """Below this nothing is speech."""
-    floor_window_s: float = 2.0
-    """The noise floor is the quietest tenth of a second of the last so many: speech pauses within them."""
 
     def __post_init__(self) -> None:
         _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness {self.aggressiveness}", "use 0, 1, 2 or 3")
@@ -46,6 +52,9 @@ class GateSettings:
             value = getattr(self, name)
             _require(value > 0 and value % 20 == 0, f"{name} {value}", "use a positive multiple of 20 ms")
         _require(self.onset_ms <= self.onset_window_ms, "onset_ms exceeds onset_window_ms", "shorten the onset")
+        for name in ("speech_enter", "speech_stay"):
+            value = getattr(self, name)
+            _require(0 < value < 1, f"{name} {value}", "use a probability between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class TraceSettings:
 class SessionSettings:
     """All that decides what a session measures. Equal settings, model and samples give equal events."""
 
+    clean: CleanSettings = field(default_factory=CleanSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     window: WindowSettings = field(default_factory=WindowSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)

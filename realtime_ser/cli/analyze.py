@@ -45,6 +45,7 @@ class Work:
     rows: Rows
     model: str | None
     settings: SessionSettings
+    channel: str
     mode: options.Mode = "overwrite"
 
 
@@ -73,12 +74,14 @@ def analyze(
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,
     smooth: options.Smooth = options.SMOOTH_S,
+    channel: options.Channel = "mix",
+    denoise: options.Denoise = False,
 ) -> None:
     """Analyse recordings into timelines. Without --csv or --out, a line for each recording."""
     from realtime_ser.stages.model import load_model
 
     mode = options.mode_of(overwrite, append)
-    settings = options.settings_of(window, hop, smooth)
+    settings = options.settings_of(window, hop, smooth, denoise)
     if csv is not None and out is not None:
         raise UsageError("--csv and --out exclude each other", "give one")
     if append and out is not None:
@@ -92,13 +95,13 @@ def analyze(
 
     with StopSignals() as signals, ExitStack() as stack:
         if out is not None:
-            work = [Work(p, out / f"{name}.csv", rows, model, settings, mode) for p, name in found]
+            work = [Work(p, out / f"{name}.csv", rows, model, settings, channel, mode) for p, name in found]
             refuse_existing([w.csv for w in work], mode)
             joined = None
         else:
             parts = Path(tempfile.mkdtemp(prefix="realtime-ser-"))
             stack.callback(shutil.rmtree, parts, ignore_errors=True)
-            work = [Work(p, parts / f"{i}.csv", rows, model, settings) for i, (p, _) in enumerate(found)]
+            work = [Work(p, parts / f"{i}.csv", rows, model, settings, channel) for i, (p, _) in enumerate(found)]
             joined = None if csv is None else open_joined(csv, work[0], mode)
             if joined is not None:
                 stack.callback(joined.close)
@@ -230,16 +233,17 @@ def analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
 
 
 def _analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
-    from realtime_ser.cli.stream import totals
+    from realtime_ser.cli.stream import open_session, totals
     from realtime_ser.events import Event, Measurement, SessionClosed
-    from realtime_ser.session import Session
     from realtime_ser.sinks.csv import CsvSink
     from realtime_ser.sources.file import FileSource
     from realtime_ser.timeline.pool import FilePool
 
     source = FileSource(work.path)
-    session = Session(work.model, work.settings, source=source.name)
-    pool = FilePool(session.labels, work.settings.trace)
+    channels = options.channels_of(work.channel, source.channels)
+    session = open_session(work.model, work.settings, source.name, channels)
+    lanes: list[int | None] = [*channels] if channels else [None]
+    pools = {lane: FilePool(session.labels, work.settings.trace) for lane in lanes}
     with ExitStack() as stack:
         work.csv.parent.mkdir(parents=True, exist_ok=True)
         rows: Literal["all", "utterance"] = "utterance" if work.rows == "utterance" else "all"
@@ -247,12 +251,12 @@ def _analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
         stack.callback(sink.close)
 
         def deliver(events: list[Event]) -> None:
-            pooled = pool.push(events)
             for event in events:
+                pooled = pools[event.channel].push([event])
                 if work.rows != "file" or not isinstance(event, Measurement):
                     sink.write(event)
-            if pooled and work.rows == "file":
-                sink.write(pooled)
+                if pooled and work.rows == "file":
+                    sink.write(pooled)
 
         reason = "end of input"
         for block in source:
@@ -262,9 +266,9 @@ def _analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
             deliver(session.push(block, source.rate_hz))
         last = session.flush(reason, source.problem)
         deliver(last)
-        closed = last[-1]
-        assert isinstance(closed, SessionClosed)
-    return Outcome(work.path, closed.audio_s, totals(closed), source.problem)
+        closed = [event for event in last if isinstance(event, SessionClosed)]
+    summary = "; ".join(totals(each) for each in closed)
+    return Outcome(work.path, closed[0].audio_s, summary, source.problem)
 
 
 def progress_bar() -> Progress:

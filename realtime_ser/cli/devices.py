@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from realtime_ser.cli import options
 
-def devices() -> None:
-    """List microphones and other inputs."""
+
+def devices(as_json: options.Json = False) -> None:
+    """List microphones and other inputs, the default one marked."""
+    import json
+    from dataclasses import asdict
+
+    from realtime_ser.sources.microphone import list_inputs, no_microphone
+
+    inputs = list_inputs()
+    if as_json:
+        print(json.dumps([asdict(found) for found in inputs], indent=2))
+        return
+    if not inputs:
+        raise no_microphone()
     from rich.console import Console
     from rich.table import Table
 
-    from realtime_ser.sources.microphone import list_inputs
-
     table = Table(box=None)
-    for column in ("", "id", "name", "host", "channels", "rate"):
-        table.add_column(column, justify="right" if column in {"id", "channels", "rate"} else "left")
-    for found in list_inputs():
-        mark = "*" if found.default else ""
+    for column in ("", "id", "name", "host", "channels", "rate", "latency"):
+        table.add_column(column, justify="left" if column in {"", "name", "host"} else "right")
+    for found in inputs:
         table.add_row(
-            mark, str(found.index), found.name, found.host_api, str(found.channels), f"{found.rate_hz:.0f} Hz"
+            "*" if found.default else "",
+            str(found.index),
+            found.name,
+            found.host_api,
+            str(found.channels),
+            f"{found.rate_hz:.0f} Hz",
+            f"{1000 * found.latency_s:.0f} ms",
         )
     Console().print(table)

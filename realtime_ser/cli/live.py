@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from realtime_ser.cli import options
 
+_MOST_BLOCKS = 1000
+"""Of audio that wait for the disk: a minute or two."""
+
 
 def live(
     device: Annotated[
-        str | None, typer.Option("-d", "--device", help="Input device: its number, or part of its name.")
+        str | None, typer.Option("-d", "--device", help="Input device: its number, part of its name, or a host API.")
     ] = None,
     model: options.Model = None,
     csv: options.Csv = None,
@@ -22,22 +26,33 @@ def live(
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,
     smooth: options.Smooth = options.SMOOTH_S,
+    channel: options.Channel = "mix",
+    denoise: options.Denoise = False,
+    record: Annotated[Path | None, typer.Option("--record", help="Record the audio to this FLAC file.")] = None,
     duration: options.Duration = None,
     plain: options.Plain = False,
 ) -> None:
-    """Analyse the microphone. No audio is stored or sent."""
+    """Analyse the microphone. No audio is sent, and none stored without --record."""
     from realtime_ser.cli.signals import StopSignals
-    from realtime_ser.cli.stream import Pace, open_sinks, open_view, stream
-    from realtime_ser.session import Session
+    from realtime_ser.cli.stream import Pace, open_session, open_sinks, open_view, stream
+    from realtime_ser.sinks.background import Background
+    from realtime_ser.sinks.recording import FlacRecording
     from realtime_ser.sources.microphone import Microphone
 
     mode = options.mode_of(overwrite, append)
-    settings = options.settings_of(window, hop, smooth)
-    microphone = Microphone(int(device) if device is not None and device.isdigit() else device)
-    session = Session(model, settings, source=microphone.name)
+    settings = options.settings_of(window, hop, smooth, denoise)
+    wanted = int(device) if device is not None and device.isdigit() else device
+    microphone = Microphone(wanted, int(channel) if channel.isdigit() else None)
+    channels = options.channels_of(channel, microphone.channels)
+    session = open_session(model, settings, microphone.name, channels)
     with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
-        view = open_view(plain, jsonl == "-", csv)
+        view = open_view(plain, jsonl == "-", csv, channels, record)
         pace = Pace(float("inf"), lambda: microphone.backlog_s)
-        code = stream(microphone, session, sinks, view, pace, signals, duration)
+        recording = None
+        if record is not None:
+            flac = FlacRecording(record, microphone.rate_hz, microphone.channels, overwrite)
+            recording = Background(flac, most_waiting=_MOST_BLOCKS)
+            stack.callback(recording.close)
+        code = stream(microphone, session, sinks, view, pace, signals, duration, recording)
     raise typer.Exit(code)

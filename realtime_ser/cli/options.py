@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from realtime_ser.errors import UsageError
-from realtime_ser.settings import SessionSettings, TraceSettings, WindowSettings
+from realtime_ser.settings import CleanSettings, SessionSettings, TraceSettings, WindowSettings
 
 Mode = Literal["new", "overwrite", "append"]
 
@@ -25,6 +25,9 @@ Window = Annotated[float, typer.Option("--window", help="Seconds of speech behin
 Hop = Annotated[float, typer.Option("--hop", help="Seconds from one measurement to the next, in steps of 0.25.")]
 Smooth = Annotated[float, typer.Option("--smooth", help="Time constant of the smoothed trace in seconds.")]
 Plain = Annotated[bool, typer.Option("--plain", help="One line per change instead of the dashboard.")]
+Channel = Annotated[str, typer.Option("--channel", help="mix, the number of one, or each: a session for each channel.")]
+Denoise = Annotated[bool, typer.Option("--denoise", help="Suppress noise first; does not help the scores.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Duration = Annotated[float | None, typer.Option("--duration", help="Stop after so many seconds of audio.", min=0.1)]
 
 WINDOW_S = WindowSettings.window_s
@@ -39,7 +42,21 @@ def mode_of(overwrite: bool, append: bool) -> Mode:
     return "overwrite" if overwrite else "append" if append else "new"
 
 
-def settings_of(window_s: float, hop_s: float, smooth_s: float) -> SessionSettings:
+def settings_of(window_s: float, hop_s: float, smooth_s: float, denoise: bool) -> SessionSettings:
     """Session settings from the options; raises SettingsError."""
     window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
-    return SessionSettings(window=window, trace=TraceSettings(time_constant_s=smooth_s))
+    trace = TraceSettings(time_constant_s=smooth_s)
+    return SessionSettings(clean=CleanSettings(denoise=denoise), window=window, trace=trace)
+
+
+def channels_of(text: str, available: int) -> list[int] | None:
+    """The channels to hear one by one, counted from 1; None for their mix. Raises UsageError."""
+    if text == "mix":
+        return None
+    if text == "each":
+        if available < 2:
+            raise UsageError("--channel each: there is one channel", "leave it out")
+        return list(range(1, available + 1))
+    if not text.isdigit() or not 1 <= int(text) <= available:
+        raise UsageError(f"--channel {text}", f"give mix, each, or a number from 1 to {available}")
+    return [int(text)]

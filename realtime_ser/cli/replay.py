@@ -17,7 +17,7 @@ def replay(
     source: Annotated[str, typer.Argument(help="A recording, 'demo', or - for raw s16le PCM on stdin.")],
     speed: Annotated[str, typer.Option(help="1 as if live, N times as fast, or max.")] = "1",
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM on stdin, in Hz.")] = 16_000,
-    channels: Annotated[int, typer.Option(help="Channels of raw PCM on stdin.", min=1, max=64)] = 1,
+    n_channels: Annotated[int, typer.Option("--channels", help="Channels of raw PCM on stdin.", min=1, max=64)] = 1,
     model: options.Model = None,
     csv: options.Csv = None,
     jsonl: options.Jsonl = None,
@@ -26,13 +26,14 @@ def replay(
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,
     smooth: options.Smooth = options.SMOOTH_S,
+    channel: options.Channel = "mix",
+    denoise: options.Denoise = False,
     duration: options.Duration = None,
     plain: options.Plain = False,
 ) -> None:
     """Replay a recording as a live stream, with the dashboard."""
     from realtime_ser.cli.signals import StopSignals
-    from realtime_ser.cli.stream import Pace, open_sinks, open_view, stream
-    from realtime_ser.session import Session
+    from realtime_ser.cli.stream import Pace, open_session, open_sinks, open_view, stream
     from realtime_ser.sources import Source
     from realtime_ser.sources.demo import demo_path
     from realtime_ser.sources.file import FileSource
@@ -40,20 +41,21 @@ def replay(
 
     pace_speed = parse_speed(speed)
     mode = options.mode_of(overwrite, append)
-    settings = options.settings_of(window, hop, smooth)
+    settings = options.settings_of(window, hop, smooth, denoise)
     audio: Source
     if source == "-":
         if sys.stdin is None:
             raise SourceError("-: stdin is closed", "pipe raw PCM into the command")
-        audio = PipeSource(cast(BufferedReader, sys.stdin.buffer), rate, channels)
+        audio = PipeSource(cast(BufferedReader, sys.stdin.buffer), rate, n_channels)
     else:
         # At a pace, small blocks as a microphone gives them; at full speed, large ones.
         block_s = 0.5 if pace_speed == float("inf") else 0.05
         audio = FileSource(demo_path() if source == "demo" else source, block_s)
-    session = Session(model, settings, source=audio.name)
+    channels = options.channels_of(channel, audio.channels)
+    session = open_session(model, settings, audio.name, channels)
     with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, live=pace_speed <= 1)
-        view = open_view(plain, jsonl == "-", csv)
+        view = open_view(plain, jsonl == "-", csv, channels)
         code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration)
     raise typer.Exit(code)
 

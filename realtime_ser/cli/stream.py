@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.options import Mode
 from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.dashboard import Dashboard, PlainLines
@@ -15,10 +16,11 @@ from realtime_ser.errors import RealtimeSerError, SinkError
 from realtime_ser.events import Event, SessionClosed
 from realtime_ser.printable import printable
 from realtime_ser.session import Session
-from realtime_ser.settings import RATE_HZ
+from realtime_ser.settings import RATE_HZ, SessionSettings
 from realtime_ser.sinks.background import Background, Sink
 from realtime_ser.sinks.csv import CsvSink
 from realtime_ser.sinks.jsonl import JsonLinesSink
+from realtime_ser.sinks.recording import Recorded
 from realtime_ser.sources import Block, Lost, Source
 from realtime_ser.stages.monitor import Notice
 
@@ -59,11 +61,26 @@ class Pace:
         return self._busy_s / audio_s if audio_s else 0.0
 
 
+def open_session(
+    model: str | None, settings: SessionSettings, source: str, channels: list[int] | None
+) -> Session | ChannelSessions:
+    """A session for the mix of all channels, or for each of some."""
+    if channels is None:
+        return Session(model, settings, source)
+    return ChannelSessions(channels, lambda channel: Session(model, settings, source, channel))
+
+
 def open_sinks(
-    stack: ExitStack, session: Session, csv: Path | None, jsonl: str | None, mode: Mode, name: str, live: bool
-) -> list[Sink]:
+    stack: ExitStack,
+    session: Session | ChannelSessions,
+    csv: Path | None,
+    jsonl: str | None,
+    mode: Mode,
+    name: str,
+    live: bool,
+) -> list[Sink[Event]]:
     """The result files asked for, closed by the stack; what is live does not wait for them."""
-    sinks: list[Sink] = []
+    sinks: list[Sink[Event]] = []
     if csv is not None:
         sinks.append(CsvSink(csv, session.labels, file=name, mode=mode))
     if jsonl is not None:
@@ -75,21 +92,24 @@ def open_sinks(
     return sinks
 
 
-def open_view(plain: bool, stdout_taken: bool, csv: Path | None) -> Dashboard | PlainLines:
+def open_view(
+    plain: bool, stdout_taken: bool, csv: Path | None, channels: list[int] | None, recording: Path | None = None
+) -> Dashboard | PlainLines:
     """The dashboard on a terminal, lines elsewhere; lines go to stderr if stdout carries results."""
     if not plain and sys.stdout.isatty() and not stdout_taken:
-        return Dashboard(csv_path=None if csv is None else str(csv))
+        return Dashboard(channels or [None], csv_path=csv, recording=recording)
     return PlainLines(sys.stderr if stdout_taken else sys.stdout)
 
 
 def stream(
     source: Source,
-    session: Session,
-    sinks: Sequence[Sink],
+    session: Session | ChannelSessions,
+    sinks: Sequence[Sink[Event]],
     view: Dashboard | PlainLines,
     pace: Pace,
     signals: StopSignals,
     duration_s: float | None = None,
+    recording: Background[Recorded] | None = None,
 ) -> int:
     """Run to the end of the source, to `duration_s`, or until asked to stop; returns the exit code.
 
@@ -112,7 +132,7 @@ def stream(
         if failure:
             raise failure
 
-    closed: SessionClosed | None = None
+    closed: list[SessionClosed] = []
     with ExitStack() as stack:
         stack.enter_context(view)
         reason = "end of input"
@@ -122,6 +142,8 @@ def stream(
             while (item := _next(blocks, signals)) is not None:
                 if isinstance(item, Lost):
                     lost += item.samples
+                    if recording is not None:
+                        recording.write(Recorded(source.rate_hz, lost=item.samples))
                     deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
                     continue
                 if isinstance(item, Notice):
@@ -135,6 +157,8 @@ def stream(
                     item = item[:left]
                 with signals.waiting():
                     pace.wait_for(session.clock_s + len(item) / source.rate_hz)
+                if recording is not None and len(item):
+                    recording.write(Recorded(source.rate_hz, item))
                 begun = time.perf_counter()
                 deliver(session.push(item, source.rate_hz))
                 pace.worked(time.perf_counter() - begun)
@@ -154,11 +178,11 @@ def stream(
         problem = getattr(source, "problem", None)
         last = session.flush(reason, problem)
         deliver(last)
-        closed = last[-1] if isinstance(last[-1], SessionClosed) else None
+        closed = [event for event in last if isinstance(event, SessionClosed)]
     if problem:
         print(f"realtime-ser: {printable(source.name)}: {problem}", file=sys.stderr)
-    if closed is not None:
-        print(totals(closed), file=sys.stderr)
+    for each in closed:
+        print(totals(each), file=sys.stderr)
     return signals.exit_code
 
 
@@ -169,7 +193,8 @@ def _next(blocks: Iterator[Block], signals: StopSignals) -> Block | None:
 
 def totals(closed: SessionClosed) -> str:
     """One line about a whole session."""
-    line = f"{closed.audio_s:.1f} s of audio, {closed.speech_s:.1f} s of speech"
+    line = f"channel {closed.channel}: " if closed.channel else ""
+    line += f"{closed.audio_s:.1f} s of audio, {closed.speech_s:.1f} s of speech"
     if closed.lost_s:
         line += f", {closed.lost_s:.1f} s lost"
     if closed.audio_s == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -19,26 +21,32 @@ REDRAWS_HZ = 12
 
 
 class Screen:
-    """A snapshot that rich can draw, at the size it is given."""
+    """Snapshots, one for each channel, that rich can draw, at the size it is given."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, *lanes: Snapshot) -> None:
+        self._lanes = lanes
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield render(self._snapshot, options.max_width, options.height or console.height)
+        yield render(self._lanes, options.max_width, options.height or console.height)
 
 
 class Dashboard:
-    """Draws in a thread of rich's own, from snapshots: analysis only ever takes a lock for a moment.
+    """A lane for each channel, drawn in a thread of rich's own, from snapshots: analysis takes a lock for a moment.
 
     The terminal is as it was once the context is left, whatever happens.
     """
 
-    def __init__(self, csv_path: str | None = None, console: Console | None = None) -> None:
-        self._state = DashboardState(csv_path)
+    def __init__(
+        self,
+        channels: Sequence[int | None] = (None,),
+        csv_path: Path | None = None,
+        recording: Path | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self._lanes = {channel: DashboardState(csv_path, recording, channel) for channel in channels}
         self._keys = Keys()
         self._live = Live(
-            get_renderable=lambda: Screen(self._state.snapshot()),
+            get_renderable=lambda: Screen(*(lane.snapshot() for lane in self._lanes.values())),
             console=console,
             refresh_per_second=REDRAWS_HZ,
             screen=True,
@@ -61,11 +69,12 @@ class Dashboard:
 
     def write(self, event: Event) -> None:
         """Show what the event tells."""
-        self._state.update(event)
+        self._lanes[event.channel].update(event)
 
     def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float) -> None:
         """Show how far analysis is, and what it costs."""
-        self._state.progress(audio_s, lag_s, real_time_factor, lost_s)
+        for lane in self._lanes.values():
+            lane.progress(audio_s, lag_s, real_time_factor, lost_s)
 
     def pressed(self) -> list[str]:
         """Keys typed since last asked."""

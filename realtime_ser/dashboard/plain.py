@@ -14,7 +14,8 @@ class PlainLines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._shown: str | None = None
+        self._shown: dict[int | None, str] = {}
+        """The label last told of each channel."""
 
     def __enter__(self) -> PlainLines:
         return self
@@ -29,22 +30,25 @@ class PlainLines:
         match event:
             case SessionCreated():
                 self._line(
+                    event,
                     0.0,
                     f"{printable(event.source)}, model {printable(event.model_id)} ({printable(event.model_licence)})",
                 )
             case SpeechStarted():
-                self._line(event.start_s, "speech")
+                self._line(event, event.start_s, "speech")
             case SpeechEnded():
-                self._line(event.end_s, f"silence    after {event.duration_s:.1f} s of speech")
-                self._shown = None
+                self._line(event, event.end_s, f"silence    after {event.duration_s:.1f} s of speech")
+                self._shown.pop(event.channel, None)
             case Measurement() if event.scores_smooth:
                 self._change(event)
             case Gap():
-                self._line(event.start_s, f"gap of {event.end_s - event.start_s:.2f} s: {printable(event.cause)}")
+                self._line(
+                    event, event.start_s, f"gap of {event.end_s - event.start_s:.2f} s: {printable(event.cause)}"
+                )
             case Warning():
-                self._line(event.start_s, f"warning: {printable(event.message)}: {printable(event.remedy)}")
+                self._line(event, event.start_s, f"warning: {printable(event.message)}: {printable(event.remedy)}")
             case Marker():
-                self._line(event.start_s, f"marker: {printable(event.text)}")
+                self._line(event, event.start_s, f"marker: {printable(event.text)}")
             case _:
                 pass
 
@@ -60,14 +64,15 @@ class PlainLines:
 
     def _change(self, event: Measurement) -> None:
         label = printable(event.label) if event.label else "unsure"
-        if label == self._shown:
+        if label == self._shown.get(event.channel):
             return
-        self._shown = label
+        self._shown[event.channel] = label
         line = f"{label:<10} {event.confidence or 0:.2f}"
         if event.arousal is not None and event.valence is not None:
             line += f"  (arousal {event.arousal:+.2f} valence {event.valence:+.2f})"
-        self._line(event.end_s, line)
+        self._line(event, event.end_s, line)
 
-    def _line(self, at_s: float, text: str) -> None:
-        self._stream.write(f"{at_s:9.2f} s  {text}\n")
+    def _line(self, event: Event, at_s: float, text: str) -> None:
+        lane = f"channel {event.channel}  " if event.channel else ""
+        self._stream.write(f"{at_s:9.2f} s  {lane}{text}\n")
         self._stream.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group
 from rich.text import Text
 
@@ -29,21 +31,37 @@ def colour_of(label: str, labels: tuple[str, ...]) -> str:
     return COLOURS.get(label) or _OTHER_COLOURS[unknown.index(label) % len(_OTHER_COLOURS)]
 
 
-def render(now: Snapshot, width: int, height: int) -> Group:
-    """Exactly `height` lines of at most `width` characters."""
-    lines = [_header(now, width), Text("─" * width, style="bright_black"), *_current(now, width), _level(now, width)]
-    below = _status(now, width)
-    free = height - len(lines) - len(below) - 1
-    rows = max(1, min(_TALLEST_TRACE, free // max(1, len(now.labels))))
-    for label in now.labels[: max(0, free // rows)]:
-        lines += _trace(now, label, width, rows)
-    lines.append(_axis(now, width))
-    lines += [Text()] * max(0, height - len(lines) - len(below))
-    lines = (lines + below)[:height]
+def render(lanes: Sequence[Snapshot], width: int, height: int) -> Group:
+    """Exactly `height` lines of at most `width` characters; each channel's lane below the other."""
+    now = lanes[0]
+    head = [_header(now, width), Text("─" * width, style="bright_black")]
+    foot = [_axis(lanes, width), *_status(lanes, width)]
+    free = height - len(head) - len(foot)
+    body: list[Text] = []
+    for i, lane in enumerate(lanes):
+        body += _lane(lane, width, free * (i + 1) // len(lanes) - free * i // len(lanes))
+    lines = (head + body + foot)[:height]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
         line.no_wrap = True
     return Group(*lines)
+
+
+def _lane(now: Snapshot, width: int, height: int) -> list[Text]:
+    """Exactly `height` lines: the emotion, the level, and as much of the trace as fits."""
+    lines = [*_current(now, width), _level(now, width)][: max(0, height)]
+    free = height - len(lines)
+    rows = max(1, min(_TALLEST_TRACE, free // max(1, len(now.labels))))
+    for label in _most_likely(now, max(0, free // rows)):
+        lines += _trace(now, label, width, rows)
+    return lines + [Text()] * (height - len(lines))
+
+
+def _most_likely(now: Snapshot, n: int) -> list[str]:
+    """The labels that get a line: all in their order, or where there is room for few, those that lead."""
+    scores = now.scores or {}
+    few = sorted(now.labels, key=lambda label: -scores.get(label, 0.0))[:n]
+    return [label for label in now.labels if label in few]
 
 
 def _spread(left: Text, right: Text, width: int) -> Text:
@@ -73,6 +91,8 @@ def _current(now: Snapshot, width: int) -> list[Text]:
     dim = now.state == "no_speech"
     arousal = _centred("arousal", now.arousal, dim)
     valence = _centred("valence", now.valence, dim)
+    if now.channel:
+        mood = Text(f"  channel {now.channel}", style="bold cyan") + mood
     return [_spread(mood, arousal, width), _spread(Text(), valence, width)]
 
 
@@ -146,22 +166,23 @@ def _trace_room(width: int) -> int:
     return max(1, width - 18)
 
 
-def _axis(now: Snapshot, width: int) -> Text:
+def _axis(lanes: Sequence[Snapshot], width: int) -> Text:
     room = _trace_room(width)
     axis = list("┈" * room)
-    start_s = now.elapsed_s - SHOWN_S
+    start_s = lanes[0].elapsed_s - SHOWN_S
     for back_s in (45, 30, 15):
         text = f"-{back_s}s"
         at = round((1 - back_s / SHOWN_S) * room)
         axis[at : at + len(text)] = text
-    for marker_s in now.markers_s:
+    for marker_s in lanes[0].markers_s:  # every channel has the same
         at = min(int((marker_s - start_s) / SHOWN_S * room), room - 1)
         if at >= 0:
             axis[at] = "▲"
     return Text(" " * 12 + "".join(axis)[:room] + " now", style="bright_black")
 
 
-def _status(now: Snapshot, width: int) -> list[Text]:
+def _status(lanes: Sequence[Snapshot], width: int) -> list[Text]:
+    now = lanes[0]
     lost = (f"{now.lost_s:.1f} s", "bold bright_red") if now.lost_s else ("0 s", "")
     behind = "bold bright_red" if now.lag_s > 1 else ""
     costs = Text.assemble(
@@ -172,12 +193,17 @@ def _status(now: Snapshot, width: int) -> list[Text]:
         ("   dropped ", "bright_black"),
         lost,
         ("   utterances ", "bright_black"),
-        str(now.utterances),
+        str(sum(lane.utterances for lane in lanes)),
     )
     note = Text()
-    if now.warning:
-        note = Text(f"  ! {printable(now.warning)}", style="bright_yellow")
+    if warned := next((lane for lane in lanes if lane.warning), None):
+        where = f"channel {warned.channel}: " if warned.channel else ""
+        note = Text(f"  ! {where}{printable(warned.warning)}", style="bright_yellow")
     elif now.csv_path:
-        note = Text(f"  timeline → {printable(now.csv_path)}", style="bright_black")
+        note = Text(f"  timeline → {printable(str(now.csv_path))}", style="bright_black")
     keys = Text.assemble(("  q", "bold"), " quit  ", ("m", "bold"), " mark")
-    return [costs, note, _spread(keys, Text("No audio is stored or sent.", style="bright_black"), width)]
+    privacy = Text("No audio is stored or sent.", style="bright_black")
+    if now.recording:
+        privacy = Text(f"● RECORDING to {printable(str(now.recording))}", style="bold bright_red")
+        privacy.truncate(max(0, width - keys.cell_len - 1), overflow="ellipsis")
+    return [costs, note, _spread(keys, privacy, width)]

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from realtime_ser.events import (
     Event,
@@ -39,7 +40,10 @@ class Snapshot:
     model_id: str = ""
     licence: str = ""
     labels: tuple[str, ...] = ()
-    csv_path: str | None = None
+    channel: int | None = None
+    csv_path: Path | None = None
+    recording: Path | None = None
+    """Where the audio itself is stored, if it is."""
     elapsed_s: float = 0.0
     lag_s: float = 0.0
     real_time_factor: float = 0.0
@@ -60,11 +64,11 @@ class Snapshot:
 
 
 class DashboardState:
-    """Takes events and progress; gives snapshots. Safe between threads."""
+    """Takes the events of one session and progress; gives snapshots. Safe between threads."""
 
-    def __init__(self, csv_path: str | None = None) -> None:
+    def __init__(self, csv_path: Path | None = None, recording: Path | None = None, channel: int | None = None) -> None:
         self._lock = threading.Lock()
-        self._now = Snapshot(csv_path=csv_path)
+        self._now = Snapshot(csv_path=csv_path, recording=recording, channel=channel)
         self._points: deque[Point] = deque()
         self._markers: deque[float] = deque()
 

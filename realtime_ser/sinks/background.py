@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from realtime_ser.errors import SinkError
-from realtime_ser.events import Event
 
-_MOST_WAITING = 20_000
-"""Events: over an hour of a live session."""
+MOST_EVENTS = 20_000
+"""Over an hour of a live session."""
 _PATIENCE_S = 10.0
 
 
-class Sink(Protocol):
-    """Where events go."""
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
-    def write(self, event: Event) -> None: ...
+
+class Sink(Protocol[T_contra]):
+    """Where events (or blocks of audio) go."""
+
+    def write(self, item: T_contra, /) -> None: ...
 
     def close(self) -> None: ...
 
 
-class Background:
-    """Hands events to `sink` in order; `close` waits until all are written.
+class Background(Generic[T]):
+    """Hands items to `sink` in order; `close` waits until all are written. At most `most_waiting` are kept.
 
     An error of the sink is raised by the next `write`, or by `close`.
 
@@ -33,20 +36,20 @@ class Background:
         The sink's own, or that it has fallen behind by more than can be kept.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink[T], most_waiting: int = MOST_EVENTS) -> None:
         self._sink = sink
-        self._waiting: queue.Queue[Event | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[T | None] = queue.Queue(most_waiting)
         self._error: SinkError | None = None
         self._thread = threading.Thread(target=self._run, name=type(sink).__name__, daemon=True)
         self._thread.start()
 
-    def write(self, event: Event) -> None:
-        """Put the event in line; never waits."""
+    def write(self, item: T, /) -> None:
+        """Put it in line; never waits."""
         self._raise()
         try:
-            self._waiting.put_nowait(event)
+            self._waiting.put_nowait(item)
         except queue.Full:
-            raise SinkError("a result file takes no more rows", "its disk hangs; restart with another path") from None
+            raise SinkError("a result file takes no more", "its disk hangs; restart with another path") from None
 
     def close(self) -> None:
         """Write what waits, then close the sink; a disk that hangs is given up after a while."""
@@ -57,7 +60,7 @@ class Background:
         else:
             self._thread.join(_PATIENCE_S)
         if self._thread.is_alive():
-            raise SinkError(f"a result file's disk hangs: {self._waiting.qsize()} events not written", "check the disk")
+            raise SinkError(f"a result file's disk hangs: {self._waiting.qsize()} items not written", "check the disk")
         self._sink.close()
         self._raise()
 
@@ -68,11 +71,11 @@ class Background:
 
     def _run(self) -> None:
         failed = False
-        while (event := self._waiting.get()) is not None:
+        while (item := self._waiting.get()) is not None:
             if failed:
                 continue  # drained, so that nobody waits for room
             try:
-                self._sink.write(event)
+                self._sink.write(item)
             except SinkError as error:
                 self._error, failed = error, True
             except Exception as error:  # noqa: BLE001 - the thread's boundary: an error must not end it unheard

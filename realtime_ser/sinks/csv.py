@@ -22,7 +22,7 @@ def columns(labels: Sequence[str]) -> list[str]:
         *"file start end event trigger state utterance label label_raw confidence arousal valence".split(),
         *(f"p_{label}" for label in labels),
         *(f"s_{label}" for label in labels),
-        *"level_dbfs snr_db clipped latency_ms wall_time note".split(),
+        *"level_dbfs snr_db clipped latency_ms wall_time channel note".split(),
     ]
 
 
@@ -80,6 +80,8 @@ class CsvSink:
             _check_header(path, header)
         self._file = LineFile(path, mode)
         self._beside = _sidecar_path(path) if path.is_file() else None  # nothing stands beside a pipe or device
+        self._described = False
+        """The sidecar is written; the sessions of further channels would say the same."""
         self._joined: list[str] = []
         self._joined_fields: dict[str, Any] = {}
         if self._file.empty:
@@ -92,7 +94,8 @@ class CsvSink:
     def write(self, event: Event) -> None:
         """Write the event's row, if it has one."""
         match event:
-            case SessionCreated():
+            case SessionCreated() if not self._described:
+                self._described = True
                 fields = {k: v for k, v in event.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
                 self._sidecar(fields | {"columns": columns(self._labels)})
             case Measurement(trigger=trigger):
@@ -171,6 +174,7 @@ class CsvSink:
             "start": _number(event.start_s, 3),
             "end": _number(event.end_s, 3),
             "event": event.type,
+            "channel": event.channel,
             "note": _text(cells.get("note")),
         }
         line = io.StringIO()

@@ -29,5 +29,6 @@ class Source(Protocol):
 
     name: str
     rate_hz: int
+    channels: int
 
     def __iter__(self) -> Iterator[Block]: ...

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from realtime_ser.errors import DeviceError
 from realtime_ser.sources import Block, Lost
+from realtime_ser.sources.clock import DeviceClock
 from realtime_ser.sources.ring import RingBuffer
 from realtime_ser.stages.monitor import Notice
 
@@ -25,6 +26,8 @@ _SILENT_S = 3.0
 """A callback that has not come for so long is taken for dead."""
 _RETRY_S = (0.5, 5.0)
 """Waits between attempts to open a lost device: the first, doubled up to the longest."""
+_BEHIND_S = (3.0, 0.5)
+"""More than the first waiting to be analysed is cut down to the second: better a gap than an ever later screen."""
 _CLOSE_S = 2.0
 """PortAudio may hang on a device that is gone; closing gets so long."""
 
@@ -38,7 +41,11 @@ class InputDevice:
     host_api: str
     channels: int
     rate_hz: float
+    latency_s: float
+    """The least that it promises."""
     default: bool
+    host_default: bool
+    """The default input of its host API."""
 
 
 def _portaudio() -> ModuleType:
@@ -55,24 +62,33 @@ def _portaudio() -> ModuleType:
 def list_inputs() -> list[InputDevice]:
     """The inputs that PortAudio sees; raises DeviceError without PortAudio."""
     sounddevice = _portaudio()
-    hosts = [host["name"] for host in sounddevice.query_hostapis()]
+    hosts = sounddevice.query_hostapis()
     default = sounddevice.default.device[0]
     return [
         InputDevice(
             index,
             found["name"],
-            hosts[found["hostapi"]],
+            hosts[found["hostapi"]]["name"],
             found["max_input_channels"],
             found["default_samplerate"],
+            found["default_low_input_latency"],
             index == default,
+            index == hosts[found["hostapi"]]["default_input_device"],
         )
         for index, found in enumerate(sounddevice.query_devices())
         if found["max_input_channels"] > 0
     ]
 
 
+def no_microphone() -> DeviceError:
+    """What to tell when `list_inputs` gives none."""
+    return DeviceError("no microphone found", "plug one in, or allow access to it in the system's settings")
+
+
 def find_input(wanted: int | str | None) -> InputDevice:
-    """The input of this number, with this in its name, or the default one.
+    """The input of this number, with this in its name, a host API's default one by its name, or the default one.
+
+    A name may have several parts with commas between them, each in the device's or the host API's name: "usb, asio".
 
     Raises
     ------
@@ -81,21 +97,31 @@ def find_input(wanted: int | str | None) -> InputDevice:
     """
     inputs = list_inputs()
     if not inputs:
-        raise DeviceError("no microphone found", "plug one in, or allow access to it in the system's settings")
-    listed = "; ".join(f"{d.index} {d.name}" for d in inputs)
+        raise no_microphone()
     if wanted is None:
         return next((d for d in inputs if d.default), inputs[0])
-    if isinstance(wanted, int):
-        found = [d for d in inputs if d.index == wanted]
-    else:
-        found = [d for d in inputs if wanted.lower() in d.name.lower()]
-        found = [d for d in found if d.name.lower() == wanted.lower()] or found
+    found = _matching(inputs, wanted)
     if not found:
-        raise DeviceError(f"no input device {wanted!r}", f"there are: {listed}")
+        raise DeviceError(f"no input device {wanted!r}", f"there are: {_listed(inputs)}")
     if len(found) > 1:
-        matches = "; ".join(f"{d.index} {d.name}" for d in found)
-        raise DeviceError(f"device {wanted!r} could be any of {matches}", "give the number")
+        raise DeviceError(f"device {wanted!r} could be any of {_listed(found)}", "give the number")
     return found[0]
+
+
+def _matching(inputs: list[InputDevice], wanted: int | str) -> list[InputDevice]:
+    if isinstance(wanted, int):
+        return [d for d in inputs if d.index == wanted]
+    name = wanted.lower()
+    if exact := [d for d in inputs if d.name.lower() == name]:
+        return exact
+    if of_host := [d for d in inputs if d.host_api.lower() == name and d.host_default]:
+        return of_host
+    parts = [part.strip() for part in name.split(",")]
+    return [d for d in inputs if all(part in f"{d.name} {d.host_api}".lower() for part in parts)]
+
+
+def _listed(inputs: list[InputDevice]) -> str:
+    return "; ".join(f"{d.index} {d.name} ({d.host_api})" for d in inputs)
 
 
 class Microphone:
@@ -105,25 +131,34 @@ class Microphone:
     device is gone. It is then opened again by its name as soon as it is back; until then the blocks are empty, so that
     whoever iterates stays awake. `stop` ends it.
 
+    Parameters
+    ----------
+    device
+        See `find_input`.
+    channels
+        How many to open; by default two, or one if there are no more.
+
     Raises
     ------
     DeviceError
-        No PortAudio, no such device, or one that refuses at the start.
+        No PortAudio, no such device or channel, or one that refuses at the start.
     """
 
-    def __init__(self, device: int | str | None = None) -> None:
+    def __init__(self, device: int | str | None = None, channels: int | None = None) -> None:
         self._sounddevice = _portaudio()
-        self._use(find_input(device))
+        found = find_input(device)
+        self.channels = channels or min(found.channels, 2)
+        self._use(found)
         self._stopped = False
 
     def _use(self, found: InputDevice) -> None:
+        if found.channels < self.channels:
+            raise DeviceError(f"{found.name}: has {found.channels} channels", "give another --channel or --device")
         self._found = found
         self.name = found.name
         self.rate_hz = round(found.rate_hz)
-        self.channels = min(found.channels, 2)
         self._ring = RingBuffer(round(RING_S * self.rate_hz), self.channels)
-        self._expected_s: float | None = None
-        """When the next sample should have been recorded, by the device's clock; None before the first."""
+        self._clock = DeviceClock(self.rate_hz)
 
     @property
     def backlog_s(self) -> float:
@@ -179,6 +214,9 @@ class Microphone:
         while not self._stopped:
             if lost := self._ring.take_loss():
                 yield Lost(lost, "overflow: the machine was too busy")
+            elif self.backlog_s > _BEHIND_S[0]:
+                kept = round(_BEHIND_S[1] * self.rate_hz)
+                yield Lost(self._ring.drop(self._ring.available - kept), "analysis fell behind")
             # Not `available`: a loss may have been recorded just now, and what is behind it is not to be read yet.
             elif len(block := self._ring.read(self.rate_hz // 10)):
                 heard = time.monotonic()
@@ -221,12 +259,8 @@ class Microphone:
             atexit.unregister(self._sounddevice._exit_handler)
 
     def _callback(self, block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
-        begin_s = when.inputBufferAdcTime
-        # On the first block the flag tells of the time before we listened: nothing of ours is lost.
-        if status.input_overflow and self._expected_s is not None:
-            # PortAudio says that samples are missing, not how many: the device's clock does.
-            self._ring.lose(max(1, round((begin_s - self._expected_s) * self.rate_hz)))
-        self._expected_s = begin_s + frames / self.rate_hz
+        if missing := self._clock.push(when.inputBufferAdcTime, frames, bool(status.input_overflow)):
+            self._ring.lose(missing)
         self._ring.write(block)
 
 

@@ -59,16 +59,25 @@ class RingBuffer:
             lost += self._losses.popleft()[1]
         return lost
 
+    def drop(self, most: int) -> int:
+        """Forget up to `most` of the oldest samples, none from behind a loss; returns how many."""
+        n = self._ready(most)
+        self._read += n
+        return n
+
     def read(self, most: int) -> NDArray[np.float32]:
         """Copy out up to `most` samples, shape (n, channels), none from behind a loss."""
         capacity = len(self._samples)
-        # In this order: a loss is recorded after what was written before it.
-        end = self._written
-        if self._losses:
-            end = min(end, self._losses[0][0])
-        n = min(most, end - self._read)
+        n = self._ready(most)
         start = self._read % capacity
         first = min(n, capacity - start)
         block = np.concatenate((self._samples[start : start + first], self._samples[: n - first]))
         self._read += n
         return block
+
+    def _ready(self, most: int) -> int:
+        # In this order: a loss is recorded after what was written before it.
+        end = self._written
+        if self._losses:
+            end = min(end, self._losses[0][0])
+        return min(most, end - self._read)

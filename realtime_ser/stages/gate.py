@@ -1,4 +1,4 @@
-"""When is someone speaking? webrtcvad and an adaptive noise floor, on 20 ms frames."""
+"""When is someone speaking? webrtcvad, an adaptive noise floor and a small network, on 20 ms frames."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ import webrtcvad
 from numpy.typing import NDArray
 
 from realtime_ser.settings import RATE_HZ, GateSettings
-
-FRAME_SAMPLES = RATE_HZ // 50
-"""20 ms: the longest frame but one that webrtcvad takes."""
+from realtime_ser.stages.detector import FRAME_SAMPLES, SpectrumContext, speech_probability
 
 _FLOOR_START_DBFS = -35.0
 """The floor begins at the first frame's level, but no higher than this: a recording may begin within a word."""
 _FLOOR_LOWEST_DBFS = -75.0
 """No room is quieter; a fade from digital silence must not make its noise stand out."""
 _FLOOR_BLOCK_FRAMES = 5
+_FLOOR_BLOCKS = 20
+"""The floor looks back 2 s: speech pauses within them."""
 _VAD_FLOOR_DBFS = -50.0
 """webrtcvad hears the input with its noise floor brought here: it is deaf to quiet voices and trusts loud noise."""
 _VAD_GAIN_DB = (-20.0, 30.0)
-FULL_SCALE = 0.999
-"""From here on a sample counts as clipped."""
 SILENCE_DBFS = -120.0
 """What exact zeros count as."""
 
@@ -35,8 +33,6 @@ class FrameLevel:
 
     level_dbfs: float
     floor_dbfs: float
-    clipped: int
-    """Samples at full scale."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +81,41 @@ def level_dbfs(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     return 10 * np.log10(np.maximum(power, 10 ** (SILENCE_DBFS / 10)))
 
 
+class FloorTracker:
+    """The noise floor: minimum statistics (Martin, 2001) in its simplest form, the quietest block of the last 2 s."""
+
+    _block_power: float
+    _block_frames: int
+
+    def __init__(self) -> None:
+        self._quietest: deque[float] = deque(maxlen=_FLOOR_BLOCKS)
+        self.reset()
+
+    def push(self, level_dbfs: float) -> None:
+        """Give the level of the next 20 ms frame."""
+        if not self._quietest:
+            self._quietest.append(max(min(level_dbfs, _FLOOR_START_DBFS), _FLOOR_LOWEST_DBFS))
+        self._block_power += 10 ** (level_dbfs / 10)
+        self._block_frames += 1
+        if self._block_frames == _FLOOR_BLOCK_FRAMES:
+            block_dbfs = 10 * math.log10(self._block_power / _FLOOR_BLOCK_FRAMES)
+            self._quietest.append(max(block_dbfs, _FLOOR_LOWEST_DBFS))
+            self._block_power, self._block_frames = 0.0, 0
+        self.floor_dbfs = min(self._quietest)
+
+    def reset(self) -> None:
+        """Forget everything, as if new."""
+        self._quietest.clear()
+        self._block_power = 0.0
+        self._block_frames = 0
+        self.floor_dbfs = _FLOOR_START_DBFS
+
+
 class SpeechGate:
     """Samples at 16 kHz → opened, continued and closed speech segments, and silence between them.
 
-    A frame counts as speech if webrtcvad says so and its level stands clear of the noise floor. The floor is
-    the quietest moment of the last seconds, so it follows a fan but not a sentence.
+    webrtcvad, at its most generous, wakes the detector; what the detector is sure of is speech. Both hear the input
+    relative to its noise floor, the quietest moment of the last seconds, which follows a fan but not a sentence.
     """
 
     _pending: NDArray[np.float32]
@@ -99,8 +125,10 @@ class SpeechGate:
         s = self._settings
         self._onset_frames = s.onset_ms // 20
         self._hangover_frames = s.hangover_ms // 20
-        self._quietest: deque[float] = deque(maxlen=round(s.floor_window_s * 50 / _FLOOR_BLOCK_FRAMES))
-        self._recent: deque[bool] = deque(maxlen=s.onset_window_ms // 20)
+        self._floor = FloorTracker()
+        self._spectrum = SpectrumContext()
+        self._recent_frames = s.onset_window_ms // 20
+        self._recent: deque[bool] = deque(maxlen=self._recent_frames)
         self._preroll: deque[NDArray[np.float32]] = deque(maxlen=(s.preroll_ms + s.onset_window_ms) // 20)
         self.reset()
 
@@ -112,9 +140,8 @@ class SpeechGate:
         self._pending = pending[n_frames * FRAME_SAMPLES :].copy()
         levels = level_dbfs(frames)
         outputs: list[GateOutput] = []
-        clipped = np.count_nonzero(np.abs(frames) >= FULL_SCALE, axis=1)
-        for frame, level, n_clipped in zip(frames, levels.tolist(), clipped.tolist(), strict=True):
-            outputs += self._step(frame, level, n_clipped)
+        for frame, level in zip(frames, levels.tolist(), strict=True):
+            outputs += self._step(frame, level)
         return outputs
 
     def flush(self) -> list[GateOutput]:
@@ -130,18 +157,17 @@ class SpeechGate:
         self._at = at
         self._open = False
         self._speech_end = at
-        self._floor_dbfs = _FLOOR_START_DBFS
-        self._quietest.clear()
-        self._block_power = 0.0
-        self._block_frames = 0
+        self._unvoiced_frames = self._recent_frames
+        self._floor.reset()
+        self._spectrum.reset()
         self._pending = np.empty(0, np.float32)
         self._recent.clear()
         self._preroll.clear()
 
-    def _step(self, frame: NDArray[np.float32], level: float, clipped: int) -> list[GateOutput]:
+    def _step(self, frame: NDArray[np.float32], level: float) -> list[GateOutput]:
         self._at += FRAME_SAMPLES
         speech = self._is_speech(frame, level)
-        heard = FrameLevel(level, self._floor_dbfs, clipped)
+        heard = FrameLevel(level, self._floor.floor_dbfs)
         if self._open:
             return self._inside(frame, speech, heard)
         self._recent.append(speech)
@@ -154,24 +180,18 @@ class SpeechGate:
         s = self._settings
         if level <= SILENCE_DBFS:
             return False  # exact zeros tell nothing of the room
-        self._track_floor(level)
-        gain_db = min(max(_VAD_FLOOR_DBFS - self._floor_dbfs, _VAD_GAIN_DB[0]), _VAD_GAIN_DB[1])
+        self._floor.push(level)
+        floor_dbfs = self._floor.floor_dbfs
+        self._spectrum.push(frame, floor_dbfs)
+        gain_db = min(max(_VAD_FLOOR_DBFS - floor_dbfs, _VAD_GAIN_DB[0]), _VAD_GAIN_DB[1])
         pcm = np.clip(frame * (32768 * 10 ** (gain_db / 20)), -32768, 32767).astype(np.int16)
         voiced: bool = self._vad.is_speech(pcm.tobytes(), RATE_HZ)
-        margin = s.snr_stay_db if self._open else s.snr_enter_db
-        return voiced and level >= max(self._floor_dbfs + margin, s.min_level_dbfs)
-
-    def _track_floor(self, level: float) -> None:
-        """Minimum statistics (Martin, 2001) in its simplest form: the quietest block of the last seconds."""
-        if not self._quietest:
-            self._quietest.append(max(min(level, _FLOOR_START_DBFS), _FLOOR_LOWEST_DBFS))
-        self._block_power += 10 ** (level / 10)
-        self._block_frames += 1
-        if self._block_frames == _FLOOR_BLOCK_FRAMES:
-            block_dbfs = 10 * math.log10(self._block_power / _FLOOR_BLOCK_FRAMES)
-            self._quietest.append(max(block_dbfs, _FLOOR_LOWEST_DBFS))
-            self._block_power, self._block_frames = 0.0, 0
-        self._floor_dbfs = min(self._quietest)
+        self._unvoiced_frames = 0 if voiced else self._unvoiced_frames + 1
+        # In silence webrtcvad sleeps for long, and so does the network.
+        asleep = self._unvoiced_frames >= self._recent_frames and not self._open
+        if asleep or level < s.min_level_dbfs:
+            return False
+        return speech_probability(self._spectrum.values) >= (s.speech_stay if self._open else s.speech_enter)
 
     def _begin(self, heard: FrameLevel) -> SpeechOpened:
         first = len(self._recent) - list(self._recent).index(True)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from realtime_ser.settings import RATE_HZ
-from realtime_ser.stages.gate import FRAME_SAMPLES, SILENCE_DBFS, FrameLevel
+from realtime_ser.stages.detector import FRAME_SAMPLES
+from realtime_ser.stages.gate import SILENCE_DBFS, FrameLevel
 
 _SECOND_FRAMES = RATE_HZ // FRAME_SAMPLES
 _ZEROS_FRAMES = 2 * _SECOND_FRAMES
@@ -96,14 +97,14 @@ class InputMonitor:
         notices = [TOO_QUIET] * quiet + [TOO_NOISY] * noisy
         return [notice for notice in notices if self._is_new(notice)]
 
-    def push(self, frame: FrameLevel) -> list[Notice]:
-        """Give the next frame; get the faults that it completes."""
+    def push(self, frame: FrameLevel, clipped: int) -> list[Notice]:
+        """Give the next frame and how many of its samples are clipped; get the faults that it completes."""
         self._frames += 1
         notices = []
         self._zeros = self._zeros + 1 if frame.level_dbfs <= SILENCE_DBFS else 0
         if self._zeros == _ZEROS_FRAMES:
             notices.append(SILENT_ZEROS)
-        self._clipped += frame.clipped
+        self._clipped += clipped
         if self._frames % _SECOND_FRAMES == 0:
             if self._clipped >= _CLIPPED_SHARE * RATE_HZ:
                 notices.append(CLIPPED)

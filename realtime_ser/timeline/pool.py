@@ -37,6 +37,7 @@ class FilePool:
             "seq": closed.seq + 1,
             "start_s": 0.0,
             "end_s": closed.end_s,
+            "channel": closed.channel,
             "trigger": "file",
         }
         if not self._weight_s:

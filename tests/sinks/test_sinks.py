@@ -59,10 +59,10 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_columns_are_the_designs() -> None:
+def test_columns_are_the_designs_and_the_channel() -> None:
     assert ",".join(columns(["a", "b"])) == (
         "file,start,end,event,trigger,state,utterance,label,label_raw,confidence,arousal,valence,"
-        "p_a,p_b,s_a,s_b,level_dbfs,snr_db,clipped,latency_ms,wall_time,note"
+        "p_a,p_b,s_a,s_b,level_dbfs,snr_db,clipped,latency_ms,wall_time,channel,note"
     )
 
 
@@ -72,7 +72,7 @@ def test_a_measurements_row_has_its_decimals(tmp_path: Path) -> None:
     sink.close()
     assert (tmp_path / "t.csv").read_text().splitlines()[1] == (
         "a.wav,1.000,2.250,measurement,hop,speech,1,happy,happy,0.7500,0.0000,0.5000,"
-        "0.2000,0.8000,0.2500,0.7500,-20.0,31.0,3,1.23,2026-01-01T00:00:00.000Z,"
+        "0.2000,0.8000,0.2500,0.7500,-20.0,31.0,3,1.23,2026-01-01T00:00:00.000Z,,"
     )
 
 

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from realtime_ser.errors import DeviceError
 from realtime_ser.sources import Block, Lost
-from realtime_ser.sources.microphone import Microphone
+from realtime_ser.sources.clock import DeviceClock
+from realtime_ser.sources.microphone import InputDevice, Microphone, find_input
 from realtime_ser.sources.ring import RingBuffer
 
 
@@ -63,7 +65,7 @@ def microphone() -> Microphone:
     source = object.__new__(Microphone)
     source.name, source.rate_hz, source.channels = "none", 1_000, 1
     source._ring = RingBuffer(5_000, 1)
-    source._expected_s = None
+    source._clock = DeviceClock(1_000)
     source._stopped = False
     return source
 
@@ -102,12 +104,32 @@ def test_an_overflow_flagged_on_the_first_block_loses_nothing(microphone: Microp
     assert len(block) == 100
 
 
-def test_a_reader_that_is_late_is_told_what_did_not_fit(microphone: Microphone) -> None:
+def test_blocks_that_never_came_are_a_loss_once_the_clock_is_sure(microphone: Microphone) -> None:
+    for n in range(8):
+        call(microphone, n / 10)
+    for n in range(15):
+        call(microphone, 1.5 + n / 10)  # 0.7 s are missing, and no flag says so
+    items = heard(microphone, 24)
+    ((at, lost),) = ((k, i) for k, i in enumerate(items) if isinstance(i, Lost))
+    assert lost.samples == pytest.approx(700, abs=5)
+    assert 8 <= at <= 20
+
+
+def test_a_reader_that_fell_behind_loses_the_oldest(microphone: Microphone) -> None:
+    for n in range(31):
+        call(microphone, n / 10)
+    lost, *blocks = heard(microphone, 6)
+    assert isinstance(lost, Lost)
+    assert (lost.samples, lost.cause) == (2_600, "analysis fell behind")
+    assert [b[0, 0] for b in blocks if not isinstance(b, Lost)] == pytest.approx([2.6, 2.7, 2.8, 2.9, 3.0])
+
+
+def test_a_reader_that_is_far_too_late_is_told_what_did_not_fit_either(microphone: Microphone) -> None:
     for n in range(60):
         call(microphone, n / 10)
-    items = heard(microphone, 51)
-    assert sum(len(i) for i in items if not isinstance(i, Lost)) == 5_000
-    assert [i.samples for i in items if isinstance(i, Lost)] == [1_000]
+    items = heard(microphone, 7)
+    assert [i.samples for i in items if isinstance(i, Lost)] == [4_500, 1_000]
+    assert sum(len(i) for i in items if not isinstance(i, Lost)) == 500
 
 
 def test_stop_ends_the_iteration(microphone: Microphone) -> None:
@@ -116,3 +138,40 @@ def test_stop_ends_the_iteration(microphone: Microphone) -> None:
     next(blocks)
     microphone.stop()
     assert next(blocks, None) is None
+
+
+DEVICES = [
+    InputDevice(0, "Built-in Microphone", "MME", 2, 44_100.0, 0.01, True, True),
+    InputDevice(1, "USB Headset", "MME", 1, 48_000.0, 0.01, False, False),
+    InputDevice(2, "Built-in Microphone", "Windows WASAPI", 2, 48_000.0, 0.01, False, True),
+    InputDevice(3, "USB Headset", "Windows WASAPI", 1, 48_000.0, 0.01, False, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (None, 0),
+        (3, 3),
+        ("headset, wasapi", 3),
+        ("Windows WASAPI", 2),
+        ("mme, usb", 1),
+        ("built-in microphone, mme", 0),
+    ],
+)
+def test_a_device_is_found_by_number_name_or_host(
+    wanted: int | str | None, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime_ser.sources.microphone.list_inputs", lambda: DEVICES)
+    assert find_input(wanted).index == index
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"), [("headset", "could be any of 1 .* 3 "), ("asio", "there are: 0 "), (9, "no input")]
+)
+def test_what_fits_none_or_several_is_told_with_the_choice(
+    wanted: int | str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime_ser.sources.microphone.list_inputs", lambda: DEVICES)
+    with pytest.raises(DeviceError, match=told):
+        find_input(wanted)

@@ -120,7 +120,9 @@ def test_flush_closes_and_reset_forgets(speech: NDArray[np.float32]) -> None:
     assert facts(gate.push(speech)) == facts(fresh.push(speech))
 
 
-@pytest.mark.parametrize("change", [{"aggressiveness": 4}, {"onset_ms": 30}, {"hangover_ms": 0}, {"onset_ms": 200}])
+@pytest.mark.parametrize(
+    "change", [{"aggressiveness": 4}, {"onset_ms": 30}, {"hangover_ms": 0}, {"onset_ms": 300}, {"speech_stay": 0}]
+)
 def test_senseless_settings_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(SettingsError):
         GateSettings(**change)

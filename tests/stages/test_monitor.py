@@ -15,13 +15,13 @@ SECOND = 50
 """Frames."""
 
 
-def codes(frames: list[FrameLevel]) -> list[str]:
+def codes(frames: list[FrameLevel], clipped: int = 0) -> list[str]:
     monitor = InputMonitor()
-    return [notice.code for frame in frames for notice in monitor.push(frame)]
+    return [notice.code for frame in frames for notice in monitor.push(frame, clipped)]
 
 
 def test_two_seconds_of_zeros_are_told_once_and_again_after_a_minute() -> None:
-    zeros, voice = FrameLevel(SILENCE_DBFS, SILENCE_DBFS, 0), FrameLevel(-20.0, -60.0, 0)
+    zeros, voice = FrameLevel(SILENCE_DBFS, SILENCE_DBFS), FrameLevel(-20.0, -60.0)
     assert codes([zeros] * (2 * SECOND - 1)) == []
     assert codes([zeros] * (30 * SECOND)) == ["silent_zeros"]
     spells = ([zeros] * (3 * SECOND) + [voice] * SECOND) * 20  # 80 s
@@ -29,9 +29,9 @@ def test_two_seconds_of_zeros_are_told_once_and_again_after_a_minute() -> None:
 
 
 def test_clipping_counts_by_the_second() -> None:
-    clipped, fine = FrameLevel(-1.0, -60.0, 50), FrameLevel(-1.0, -60.0, 1)
-    assert codes([clipped] * SECOND) == ["clipped"]
-    assert codes([fine] * (5 * SECOND)) == []
+    loud = FrameLevel(-1.0, -60.0)
+    assert codes([loud] * SECOND, clipped=50) == ["clipped"]
+    assert codes([loud] * (5 * SECOND), clipped=1) == []
 
 
 @pytest.mark.parametrize(("level_dbfs", "snr_db", "code"), [(-55.0, 20.0, "too_quiet"), (-20.0, 5.0, "too_noisy")])
