@@ -35,6 +35,10 @@ class ModelError(RealtimeSerError):
     """A model that is missing, damaged, or does not fit the contract."""
 
 
+class ProfileError(RealtimeSerError):
+    """A speaker's profile that is missing, damaged, or of another model."""
+
+
 class SinkError(RealtimeSerError):
     """A result file that cannot be opened or written."""
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 SCHEMA = 1
@@ -50,6 +50,10 @@ class SessionCreated(Event):
     """Where arousal and valence come from."""
     wall_time: str
     """ISO 8601, UTC."""
+    profile: str | None = None
+    """Name of the speaker's profile that the trace is relative to."""
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    """What the trace shows of this speaker's neutral speech; empty without a profile."""
 
 
 @dataclass(frozen=True, kw_only=True)

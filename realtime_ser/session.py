@@ -30,6 +30,7 @@ from realtime_ser.stages.gate import (
 )
 from realtime_ser.stages.model import Model, load_model
 from realtime_ser.stages.monitor import InputMonitor, Notice, bad_samples, doubt
+from realtime_ser.stages.profile import Profile
 from realtime_ser.stages.resample import Resampler, to_float32
 from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
 from realtime_ser.stages.window import SlidingWindow, Window
@@ -93,6 +94,8 @@ class Session:
         What the samples come from, for the record.
     channel
         Which channel of it they are, for the record; None for all.
+    profile
+        The speaker's own neutral speech (`realtime-ser calibrate`): the trace is then relative to it.
 
     Raises
     ------
@@ -100,6 +103,8 @@ class Session:
         If the model cannot be loaded.
     SettingsError
         If the settings ask for what the model cannot do.
+    ProfileError
+        If the profile was made with another model.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class Session:
         settings: SessionSettings | None = None,
         source: str = "push",
         channel: int | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self._model = load_model(model) if model is None or isinstance(model, str) else model
         self._settings = s = settings or SessionSettings()
@@ -116,6 +122,9 @@ class Session:
             raise SettingsError(
                 f"window of {s.window.window_s} s", f"{contract.model_id} takes up to {contract.longest_window_s} s"
             )
+        if profile:
+            profile.check(contract.model_id, self._model.sha256)
+        self._profile = profile
         self._source = source
         self._channel = channel
         self._session_id = uuid.uuid4().hex
@@ -266,6 +275,8 @@ class Session:
             versions=software_versions(),
             source=self._source,
             affect=AFFECT_SOURCE,
+            profile=self._profile.name if self._profile else None,
+            baseline=self._by_label(self._profile.baseline()) if self._profile else {},
             wall_time=_utc_now(),
         )
 
@@ -381,10 +392,11 @@ class Session:
         per_embedding = self._model.contract.embedding_samples
         start, end = opened.start + window.start * per_embedding, opened.start + window.end * per_embedding
         posteriors = self._head.push(window.embeddings[None])[0]
+        relative = self._profile.adjust(posteriors) if self._profile else posteriors
         follows = trigger == "hop" or not self._measured
         # An utterance too short for a hop still moves the trace.
-        smooth = self._trace.push(posteriors, end / RATE_HZ) if follows else None
-        point = smooth if smooth and trigger == "hop" else self._trace.judge(posteriors)
+        smooth = self._trace.push(relative, end / RATE_HZ) if follows else None
+        point = smooth if smooth and trigger == "hop" else self._trace.judge(relative)
         if follows:
             self._count(smooth.label if smooth else None, window, per_embedding)
         self._measured = True

@@ -32,14 +32,14 @@ class GateSettings:
 
     aggressiveness: int = 0
     """webrtcvad's mode, 0 (lets most through) to 3. It only wakes the detector, which decides."""
-    onset_ms: int = 120
+    onset_ms: int = 140
     """Speech begins once this much of the last `onset_window_ms` is speech."""
     onset_window_ms: int = 200
     hangover_ms: int = 400
     """Speech ends after this much without speech."""
     preroll_ms: int = 300
     """So much before the onset belongs to the segment."""
-    speech_enter: float = 0.8
+    speech_enter: float = 0.7
     """A frame counts towards an onset from this probability of speech on."""
     speech_stay: float = 0.3
     """Inside a segment a frame counts as speech from this probability on."""

@@ -14,7 +14,8 @@ from rich.progress import track
 
 from realtime_ser.events import Event, Measurement
 from realtime_ser.session import Session
-from realtime_ser.settings import RATE_HZ, TraceSettings
+from realtime_ser.settings import RATE_HZ, SessionSettings, TraceSettings
+from realtime_ser.stages.profile import Profile
 from realtime_ser.timeline.pool import FilePool
 from tools import degrade
 from tools.degrade import Samples
@@ -36,19 +37,23 @@ class Heard:
     """None while abstaining or in silence."""
 
 
-def session_events(samples: Samples, model: str) -> list[Event]:
+def session_events(
+    samples: Samples, model: str, settings: SessionSettings | None = None, profile: Profile | None = None
+) -> list[Event]:
     """A session of its own, pushed in blocks of 100 ms."""
-    session = Session(model)
+    session = Session(model, settings, profile=profile)
     events: list[Event] = []
     for start in range(0, len(samples), BLOCK_SAMPLES):
         events += session.push(samples[start : start + BLOCK_SAMPLES])
     return events + session.flush()
 
 
-def hear(samples: Samples, model: str) -> Heard:
+def hear(
+    samples: Samples, model: str, settings: SessionSettings | None = None, profile: Profile | None = None
+) -> Heard:
     """Run one recording through a session."""
     labels = Session(model).labels
-    pooled = FilePool(labels, TraceSettings()).push(session_events(samples, model))
+    pooled = FilePool(labels, TraceSettings(), profile).push(session_events(samples, model, settings, profile))
     assert isinstance(pooled, Measurement)  # a flushed session closes
     scores = np.array([pooled.scores[label] for label in labels], np.float32) if pooled.scores else None
     return Heard(scores, pooled.label)
@@ -59,15 +64,18 @@ def as_is(samples: Samples, _number: int) -> Samples:
     return samples
 
 
-def _hear_file(job: tuple[int, Path], model: str, condition: Condition) -> Heard:
+def _hear_file(job: tuple[int, Path], model: str, condition: Condition, settings: SessionSettings | None) -> Heard:
     number, path = job
-    return hear(condition(read_mono(path), number), model)
+    return hear(condition(read_mono(path), number), model, settings)
 
 
-def hear_all(paths: Sequence[Path], model: str, condition: Condition, what: str) -> list[Heard]:
+def hear_all(
+    paths: Sequence[Path], model: str, condition: Condition, what: str, settings: SessionSettings | None = None
+) -> list[Heard]:
     """Every file under a condition, on all cores."""
+    one = partial(_hear_file, model=model, condition=condition, settings=settings)
     with ProcessPoolExecutor() as pool:
-        work = pool.map(partial(_hear_file, model=model, condition=condition), enumerate(paths), chunksize=16)
+        work = pool.map(one, enumerate(paths), chunksize=16)
         return list(track(work, what, total=len(paths)))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from rich.progress import track
 from torch import nn
 from torch.nn import functional
 
+from realtime_ser.stages.clean import Cleaner
 from realtime_ser.stages.detector import BANDS, CONTEXT_FRAMES, FRAME_SAMPLES, SpectrumContext
 from realtime_ser.stages.gate import FloorTracker, level_dbfs
 from tools import degrade
@@ -35,6 +35,8 @@ CLIPS_A_STREAM = 5
 NO_SPEECH = 0.25
 IN_A_ROOM = 0.3
 TWO_NOISES = 0.3
+BEGINS_ANYWHERE = 0.7
+"""Recordings begin in the middle of a word, too."""
 SNRS_DB = (-5.0, 40.0)
 LEVELS_DBFS = (-55.0, -15.0)
 EPOCHS = 8
@@ -84,11 +86,23 @@ def varied(noise: Samples, n: int, rng: np.random.Generator) -> Samples:
     return degrade.tilt(faster / max(float(np.abs(faster).max()), 1e-6), float(rng.uniform(-6, 6)))
 
 
+_kit: Kit
+"""Of a worker process: too large to be sent with each task."""
+
+
+def _begin_worker(kit: Kit) -> None:
+    global _kit
+    _kit = kit
+
+
 def make_stream(number: int, kit: Kit) -> Stream:
     """A stream of speech in noise, or noise alone, at any level."""
     rng = np.random.default_rng((7, number))
     clips = [at_level(read_mono(kit.paths[i])) for i in rng.integers(len(kit.paths), size=CLIPS_A_STREAM)]
     stream = joined(clips, float(rng.uniform(0.2, 2.5)))
+    if rng.random() < BEGINS_ANYWHERE:
+        first = int(rng.integers(len(stream.speech) // 2))
+        stream = Stream(stream.samples[first * FRAME_SAMPLES :], stream.speech[first:])
     n = len(stream.samples)
     if rng.random() < IN_A_ROOM:
         stream = Stream(degrade.reverberate(stream.samples, kit.rooms[rng.integers(len(kit.rooms))]), stream.speech)
@@ -103,16 +117,16 @@ def make_stream(number: int, kit: Kit) -> Stream:
     if rng.random() < NO_SPEECH:
         mixed, speech = noise / max(float(np.sqrt(np.mean(np.square(noise)))), 1e-6), np.zeros_like(stream.speech)
     else:
-        mixed, speech = noisy(stream, number, float(rng.uniform(*SNRS_DB)), [noise]), stream.speech
+        mixed, speech = noisy(stream, noise, float(rng.uniform(*SNRS_DB))), stream.speech
     # Every room also has its own quiet noise.
     mixed = mixed / np.sqrt(np.mean(np.square(mixed))) + 10 ** (rng.uniform(-60, -20) / 20) * rng.standard_normal(n)
     return Stream((mixed * 10 ** (rng.uniform(*LEVELS_DBFS) / 20)).astype(np.float32), speech)
 
 
-def contexts(number: int, kit: Kit) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+def contexts(number: int) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """Each frame's newest row of the context, shape (frames, 64), and whether it is speech."""
-    stream = make_stream(number, kit)
-    frames = stream.samples.reshape(-1, FRAME_SAMPLES)
+    stream = make_stream(number, _kit)
+    frames = Cleaner().push(stream.samples).reshape(-1, FRAME_SAMPLES)
     floor, spectrum = FloorTracker(), SpectrumContext()
     rows = np.empty((len(frames), 2 * BANDS), np.float16)
     for i, (frame, level) in enumerate(zip(frames, level_dbfs(frames).tolist(), strict=True)):
@@ -134,8 +148,8 @@ def main(
     recorded = [n for kind, ns in noises(corpora, evaluation=False).items() if "made" not in kind for n in ns]
     rng = np.random.default_rng(0)
     kit = Kit(kept, recorded, [degrade.impulse_response(rng) for _ in range(40)])
-    with ProcessPoolExecutor() as pool:
-        made = pool.map(partial(contexts, kit=kit), range(streams), chunksize=8)
+    with ProcessPoolExecutor(initializer=_begin_worker, initargs=(kit,)) as pool:
+        made = pool.map(contexts, range(streams), chunksize=8)
         pairs = list(track(made, "streams", total=streams))
 
     torch.manual_seed(1)

@@ -23,6 +23,7 @@ from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.errors import RealtimeSerError, SinkError, UsageError
 from realtime_ser.printable import printable
 from realtime_ser.settings import SessionSettings
+from realtime_ser.stages.profile import Profile
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -46,6 +47,7 @@ class Work:
     model: str | None
     settings: SessionSettings
     channel: str
+    profile: Profile | None
     mode: options.Mode = "overwrite"
 
 
@@ -76,6 +78,7 @@ def analyze(
     smooth: options.Smooth = options.SMOOTH_S,
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
+    profile: options.Profile = None,
 ) -> None:
     """Analyse recordings into timelines. Without --csv or --out, a line for each recording."""
     from realtime_ser.stages.model import load_model
@@ -86,6 +89,7 @@ def analyze(
         raise UsageError("--csv and --out exclude each other", "give one")
     if append and out is not None:
         raise UsageError("--append needs --csv", "give --overwrite or another folder")
+    speaker = options.profile_of(profile)
     load_model(model)  # a faulty model is told once, before any work
     found = list(find_recordings(paths))
     if not found:
@@ -95,13 +99,15 @@ def analyze(
 
     with StopSignals() as signals, ExitStack() as stack:
         if out is not None:
-            work = [Work(p, out / f"{name}.csv", rows, model, settings, channel, mode) for p, name in found]
+            work = [Work(p, out / f"{name}.csv", rows, model, settings, channel, speaker, mode) for p, name in found]
             refuse_existing([w.csv for w in work], mode)
             joined = None
         else:
             parts = Path(tempfile.mkdtemp(prefix="realtime-ser-"))
             stack.callback(shutil.rmtree, parts, ignore_errors=True)
-            work = [Work(p, parts / f"{i}.csv", rows, model, settings, channel) for i, (p, _) in enumerate(found)]
+            work = [
+                Work(p, parts / f"{i}.csv", rows, model, settings, channel, speaker) for i, (p, _) in enumerate(found)
+            ]
             joined = None if csv is None else open_joined(csv, work[0], mode)
             if joined is not None:
                 stack.callback(joined.close)
@@ -241,9 +247,9 @@ def _analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
 
     source = FileSource(work.path)
     channels = options.channels_of(work.channel, source.channels)
-    session = open_session(work.model, work.settings, source.name, channels)
+    session = open_session(work.model, work.settings, source.name, channels, work.profile)
     lanes: list[int | None] = [*channels] if channels else [None]
-    pools = {lane: FilePool(session.labels, work.settings.trace) for lane in lanes}
+    pools = {lane: FilePool(session.labels, work.settings.trace, work.profile) for lane in lanes}
     with ExitStack() as stack:
         work.csv.parent.mkdir(parents=True, exist_ok=True)
         rows: Literal["all", "utterance"] = "utterance" if work.rows == "utterance" else "all"

@@ -15,9 +15,7 @@ _MOST_BLOCKS = 1000
 
 
 def live(
-    device: Annotated[
-        str | None, typer.Option("-d", "--device", help="Input device: its number, part of its name, or a host API.")
-    ] = None,
+    device: options.Device = None,
     model: options.Model = None,
     csv: options.Csv = None,
     jsonl: options.Jsonl = None,
@@ -28,6 +26,7 @@ def live(
     smooth: options.Smooth = options.SMOOTH_S,
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
+    profile: options.Profile = None,
     record: Annotated[Path | None, typer.Option("--record", help="Record the audio to this FLAC file.")] = None,
     duration: options.Duration = None,
     plain: options.Plain = False,
@@ -41,10 +40,9 @@ def live(
 
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, denoise)
-    wanted = int(device) if device is not None and device.isdigit() else device
-    microphone = Microphone(wanted, int(channel) if channel.isdigit() else None)
+    microphone = Microphone(options.device_of(device), int(channel) if channel.isdigit() else None)
     channels = options.channels_of(channel, microphone.channels)
-    session = open_session(model, settings, microphone.name, channels)
+    session = open_session(model, settings, microphone.name, channels, options.profile_of(profile))
     with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
         view = open_view(plain, jsonl == "-", csv, channels, record)

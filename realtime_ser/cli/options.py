@@ -9,12 +9,17 @@ import typer
 
 from realtime_ser.errors import UsageError
 from realtime_ser.settings import CleanSettings, SessionSettings, TraceSettings, WindowSettings
+from realtime_ser.stages.profile import Profile as StoredProfile
 
 Mode = Literal["new", "overwrite", "append"]
 
 Model = Annotated[
     str | None, typer.Option("--model", help="A bundled model's name, a model's folder, or a window model's file.")
 ]
+Device = Annotated[
+    str | None, typer.Option("-d", "--device", help="Input device: its number, part of its name, or a host API.")
+]
+Profile = Annotated[str | None, typer.Option("--profile", help="A speaker's own baseline, made by `calibrate`.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the timeline to this CSV file.")]
 Jsonl = Annotated[
     str | None, typer.Option("--jsonl", help="Write all events as JSON Lines to this file; - for stdout.")
@@ -47,6 +52,18 @@ def settings_of(window_s: float, hop_s: float, smooth_s: float, denoise: bool) -
     window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
     trace = TraceSettings(time_constant_s=smooth_s)
     return SessionSettings(clean=CleanSettings(denoise=denoise), window=window, trace=trace)
+
+
+def device_of(text: str | None) -> int | str | None:
+    """A number, part of a name, or None for the default device."""
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def profile_of(name: str | None) -> StoredProfile | None:
+    """The profile of this name; raises ProfileError."""
+    from realtime_ser.profiles import load_profile
+
+    return None if name is None else load_profile(name)
 
 
 def channels_of(text: str, available: int) -> list[int] | None:

@@ -28,6 +28,7 @@ def replay(
     smooth: options.Smooth = options.SMOOTH_S,
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
+    profile: options.Profile = None,
     duration: options.Duration = None,
     plain: options.Plain = False,
 ) -> None:
@@ -52,7 +53,7 @@ def replay(
         block_s = 0.5 if pace_speed == float("inf") else 0.05
         audio = FileSource(demo_path() if source == "demo" else source, block_s)
     channels = options.channels_of(channel, audio.channels)
-    session = open_session(model, settings, audio.name, channels)
+    session = open_session(model, settings, audio.name, channels, options.profile_of(profile))
     with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, live=pace_speed <= 1)
         view = open_view(plain, jsonl == "-", csv, channels)

@@ -12,7 +12,7 @@ from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.options import Mode
 from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.dashboard import Dashboard, PlainLines
-from realtime_ser.errors import RealtimeSerError, SinkError
+from realtime_ser.errors import RealtimeSerError, SinkError, UsageError
 from realtime_ser.events import Event, SessionClosed
 from realtime_ser.printable import printable
 from realtime_ser.session import Session
@@ -23,6 +23,7 @@ from realtime_ser.sinks.jsonl import JsonLinesSink
 from realtime_ser.sinks.recording import Recorded
 from realtime_ser.sources import Block, Lost, Source
 from realtime_ser.stages.monitor import Notice
+from realtime_ser.stages.profile import Profile
 
 
 class Pace:
@@ -62,12 +63,18 @@ class Pace:
 
 
 def open_session(
-    model: str | None, settings: SessionSettings, source: str, channels: list[int] | None
+    model: str | None,
+    settings: SessionSettings,
+    source: str,
+    channels: list[int] | None,
+    profile: Profile | None = None,
 ) -> Session | ChannelSessions:
     """A session for the mix of all channels, or for each of some."""
     if channels is None:
-        return Session(model, settings, source)
-    return ChannelSessions(channels, lambda channel: Session(model, settings, source, channel))
+        return Session(model, settings, source, profile=profile)
+    if profile and len(channels) > 1:
+        raise UsageError("a profile is one speaker's, not each channel's", "choose one --channel")
+    return ChannelSessions(channels, lambda channel: Session(model, settings, source, channel, profile))
 
 
 def open_sinks(

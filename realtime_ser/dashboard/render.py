@@ -74,6 +74,8 @@ def _header(now: Snapshot, width: int) -> Text:
     seconds = int(now.elapsed_s)
     clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     left = Text.assemble(("realtime-ser ", "bold"), (printable(now.source), "cyan"))
+    if now.profile:
+        left.append(f"  relative to {printable(now.profile)}", "cyan")
     return _spread(left, Text.assemble((printable(now.model_id) + "  ", "bright_black"), (clock, "bold")), width)
 
 
@@ -143,7 +145,7 @@ def _columns(now: Snapshot, room: int) -> list[Point | None]:
 
 
 def _trace(now: Snapshot, label: str, width: int, rows: int) -> list[Text]:
-    room = _trace_room(width)
+    room = _trace_room(now, width)
     colour = colour_of(label, now.labels)
     value = None if now.scores is None else now.scores.get(label)
     leading = label == now.label and now.state == "speech"
@@ -159,15 +161,18 @@ def _trace(now: Snapshot, label: str, width: int, rows: int) -> list[Text]:
     name = Text(f"  {printable(label)[:10]:<10}", style=f"bold {colour}" if leading else colour)
     shown = "" if value is None or now.state == "no_speech" else f"{value:4.0%}"
     last = name + upper[-1] + Text(f" {shown:>4}", style="bold" if leading else "")
+    if now.baseline:
+        from_neutral = f"{100 * (value - now.baseline[label]):+4.0f}" if shown and value is not None else ""
+        last += Text(f" {from_neutral:>4}", style="bold cyan" if leading else "cyan")
     return [Text(" " * 12) + line for line in upper[:-1]] + [last]
 
 
-def _trace_room(width: int) -> int:
-    return max(1, width - 18)
+def _trace_room(now: Snapshot, width: int) -> int:
+    return max(1, width - (23 if now.baseline else 18))
 
 
 def _axis(lanes: Sequence[Snapshot], width: int) -> Text:
-    room = _trace_room(width)
+    room = _trace_room(lanes[0], width)
     axis = list("┈" * room)
     start_s = lanes[0].elapsed_s - SHOWN_S
     for back_s in (45, 30, 15):
@@ -178,7 +183,8 @@ def _axis(lanes: Sequence[Snapshot], width: int) -> Text:
         at = min(int((marker_s - start_s) / SHOWN_S * room), room - 1)
         if at >= 0:
             axis[at] = "▲"
-    return Text(" " * 12 + "".join(axis)[:room] + " now", style="bright_black")
+    end = "  now  ±own" if lanes[0].baseline else " now"
+    return Text(" " * 12 + "".join(axis)[:room] + end, style="bright_black")
 
 
 def _status(lanes: Sequence[Snapshot], width: int) -> list[Text]:

@@ -40,6 +40,9 @@ class Snapshot:
     model_id: str = ""
     licence: str = ""
     labels: tuple[str, ...] = ()
+    profile: str | None = None
+    baseline: Mapping[str, float] | None = None
+    """What this speaker's neutral speech gets; None without a profile."""
     channel: int | None = None
     csv_path: Path | None = None
     recording: Path | None = None
@@ -90,6 +93,8 @@ class DashboardState:
                         model_id=event.model_id,
                         licence=event.model_licence,
                         labels=event.labels,
+                        profile=event.profile,
+                        baseline=event.baseline or None,
                     )
                 case SpeechStarted():
                     self._now = replace(self._now, speaking=True, utterances=event.utterance)

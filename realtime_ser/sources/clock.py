@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 _JUMP_S = 0.1
 """Less than this is the jitter of a driver's time stamps."""
 _SURE_S = 0.5
 """A jump must stand for so long: a late time stamp is followed by right ones, missing samples never come."""
-_FOLLOW = 0.1
-"""Share of an offset taken for drift: the device's crystal and the clock of its time stamps differ."""
 
 
 class DeviceClock:
     """Compares the time stamps of blocks with the samples counted, to find samples that never came.
+
+    Only a jump between two blocks counts. Slow changes are drift, or a sound server that changes its latency.
 
     Parameters
     ----------
@@ -23,33 +21,40 @@ class DeviceClock:
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
-        self._origin_s: float | None = None
         self._counted = 0
-        self._offsets: deque[tuple[int, float]] = deque()
+        self._offset_s: float | None = None
+        """Of the last block: its time stamp less the samples before it; None before the first."""
+        self._jump: tuple[float, float, int] | None = None
+        """A suspicion: the offset before it, the least since, and how many samples were counted then."""
 
     def push(self, begin_s: float, samples: int, overflow: bool) -> int:
         """Give when a block was recorded, its length, and whether the driver says that some were lost before it.
 
-        Returns how many samples are missing: before this block if `overflow`, else within the last 0.5 s.
+        Returns how many samples are missing: before this block if `overflow`, else 0.5 s ago. A host that has no time
+        stamps gives 0 for all.
         """
-        if self._origin_s is None:
-            # On the first block the flag tells of the time before we listened: nothing of ours is lost.
-            self._origin_s, self._counted = begin_s, samples
-            return 0
-        offset_s = begin_s - self._origin_s - self._counted / self._rate_hz
+        offset_s = begin_s - self._counted / self._rate_hz if begin_s else 0.0
+        # On the first block the flag tells of the time before we listened: nothing of ours is lost.
+        before_s = offset_s if self._offset_s is None else self._offset_s
         missing = 0
-        if overflow:
-            # The driver says that samples are missing, not how many; a host without time stamps says 0.
-            missing = max(1, round(offset_s * self._rate_hz)) if begin_s else 1
-            self._offsets.clear()
-        elif begin_s:
-            self._offsets.append((self._counted, offset_s))
-            if self._counted - self._offsets[0][0] >= _SURE_S * self._rate_hz:
-                least_s = min(o for _, o in self._offsets)
-                self._offsets.clear()
-                if least_s > _JUMP_S:
-                    missing = round(least_s * self._rate_hz)
-                else:
-                    self._origin_s += least_s if least_s < 0 else _FOLLOW * least_s
+        if overflow and self._offset_s is not None:
+            # The driver says that samples are missing, not how many.
+            missing = max(1, round((offset_s - before_s) * self._rate_hz))
+            self._jump = None
+        elif self._jump is not None:
+            missing = self._confirm(self._jump, offset_s)
+        elif offset_s - before_s > _JUMP_S:
+            self._jump = before_s, offset_s, self._counted
+        self._offset_s = offset_s - missing / self._rate_hz
         self._counted += samples + missing
         return missing
+
+    def _confirm(self, jump: tuple[float, float, int], offset_s: float) -> int:
+        before_s, least_s, since = jump[0], min(jump[1], offset_s), jump[2]
+        self._jump = before_s, least_s, since
+        if least_s - before_s <= _JUMP_S:
+            self._jump = None
+        elif self._counted - since >= _SURE_S * self._rate_hz:
+            self._jump = None
+            return round((least_s - before_s) * self._rate_hz)
+        return 0

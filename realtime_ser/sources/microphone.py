@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from realtime_ser.sources import Block, Lost
 from realtime_ser.sources.clock import DeviceClock
 from realtime_ser.sources.ring import RingBuffer
 from realtime_ser.stages.monitor import Notice
+
+T = TypeVar("T")
 
 RING_S = 5.0
 _POLL_S = 0.01
@@ -30,6 +32,10 @@ _BEHIND_S = (3.0, 0.5)
 """More than the first waiting to be analysed is cut down to the second: better a gap than an ever later screen."""
 _CLOSE_S = 2.0
 """PortAudio may hang on a device that is gone; closing gets so long."""
+_ANSWER_S = 10.0
+"""It may hang on a sound server that does not answer, too; the first opening gets so long."""
+_OVERFLOW = "overflow: the machine was too busy"
+_MISSING = "missing by the device's clock"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class InputDevice:
     """The default input of its host API."""
 
 
-def _portaudio() -> ModuleType:
+def _import_portaudio() -> ModuleType:
     try:
         import sounddevice
     except OSError:
@@ -57,6 +63,16 @@ def _portaudio() -> ModuleType:
         ) from None
     module: ModuleType = sounddevice
     return module
+
+
+def _portaudio() -> ModuleType:
+    return _answered(_import_portaudio)
+
+
+def portaudio_version() -> str:
+    """What PortAudio calls itself; raises DeviceError without PortAudio."""
+    text: str = _portaudio().get_portaudio_version()[1]
+    return text
 
 
 def list_inputs() -> list[InputDevice]:
@@ -171,7 +187,7 @@ class Microphone:
 
     def __iter__(self) -> Iterator[Block]:
         try:
-            stream = self._open()
+            stream = _answered(self._open)
         except self._sounddevice.PortAudioError as error:
             reason = str(error).splitlines()[0]
             raise DeviceError(
@@ -213,7 +229,7 @@ class Microphone:
         heard = time.monotonic()
         while not self._stopped:
             if lost := self._ring.take_loss():
-                yield Lost(lost, "overflow: the machine was too busy")
+                yield lost
             elif self.backlog_s > _BEHIND_S[0]:
                 kept = round(_BEHIND_S[1] * self.rate_hz)
                 yield Lost(self._ring.drop(self._ring.available - kept), "analysis fell behind")
@@ -235,8 +251,8 @@ class Microphone:
             attempt = _Attempt(self._open_again)
             retry = time.monotonic() + wait_s
             while not self._stopped and (attempt.is_alive() or time.monotonic() < retry):
-                if attempt.stream is not None:
-                    return attempt.stream
+                if attempt.result is not None:
+                    return attempt.result
                 yield nothing
                 time.sleep(_POLL_S * 5)
             wait_s = min(2 * wait_s, longest_s)
@@ -256,24 +272,48 @@ class Microphone:
         thread.start()
         thread.join(_CLOSE_S)
         if thread.is_alive():
-            atexit.unregister(self._sounddevice._exit_handler)
+            _leave_without_portaudio()
 
     def _callback(self, block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
-        if missing := self._clock.push(when.inputBufferAdcTime, frames, bool(status.input_overflow)):
-            self._ring.lose(missing)
+        overflow = bool(status.input_overflow)
+        if missing := self._clock.push(when.inputBufferAdcTime, frames, overflow):
+            self._ring.lose(Lost(missing, _OVERFLOW if overflow else _MISSING))
         self._ring.write(block)
 
 
 class _Attempt(threading.Thread):
-    """One attempt to open a device, in a thread of its own, as PortAudio may hang in it."""
+    """A call into PortAudio in a thread of its own, as it may hang."""
 
-    def __init__(self, open_again: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
-        self._open_again = open_again
-        self.stream: Any = None
+        self._call = call
+        self.result: Any = None
+        self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
-        # Still gone, or refused: the next attempt may find it.
-        with suppress(Exception):
-            self.stream = self._open_again()
+        try:
+            self.result = self._call()
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: whoever waits for it decides
+            self.error = error
+
+
+def _answered(call: Callable[[], T], limit_s: float = _ANSWER_S) -> T:
+    """What a call into PortAudio gives; raises DeviceError if it does not come back in time."""
+    attempt = _Attempt(call)
+    deadline = time.monotonic() + limit_s
+    while attempt.is_alive():
+        attempt.join(0.1)  # in pieces, so that Ctrl-C is heard on every platform
+        if time.monotonic() > deadline:
+            _leave_without_portaudio()
+            raise DeviceError("the sound system does not answer", "restart it, or the machine")
+    if attempt.error is not None:
+        raise attempt.error
+    result: T = attempt.result
+    return result
+
+
+def _leave_without_portaudio() -> None:
+    """A PortAudio that hangs must not keep the program from ending."""
+    if "sounddevice" in sys.modules:
+        atexit.unregister(sys.modules["sounddevice"]._exit_handler)

@@ -7,6 +7,10 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime_ser.sources import Lost
+
+OVERRUN = "overrun: analysis was too slow"
+
 
 class RingBuffer:
     """Preallocated; one thread writes, one reads, neither ever waits for the other.
@@ -26,8 +30,8 @@ class RingBuffer:
         self._samples = np.zeros((capacity, channels), np.float32)
         self._written = 0
         self._read = 0
-        # (position, samples) of each loss; a deque's append and popleft are safe between two threads.
-        self._losses: deque[tuple[int, int]] = deque()
+        # Each with its position; a deque's append and popleft are safe between two threads.
+        self._losses: deque[tuple[int, Lost]] = deque()
 
     @property
     def available(self) -> int:
@@ -45,19 +49,23 @@ class RingBuffer:
         self._written += n
         missed = len(block) - n
         if missed:
-            self._losses.append((self._written, missed))
+            self.lose(Lost(missed, OVERRUN))
         return missed
 
-    def lose(self, samples: int) -> None:
-        """Record that so many samples are missing here: they never reached the writer."""
-        self._losses.append((self._written, samples))
+    def lose(self, lost: Lost) -> None:
+        """Record what is missing here: it never reached the writer."""
+        self._losses.append((self._written, lost))
 
-    def take_loss(self) -> int:
-        """Samples that are missing right where the reader is; 0 if none are."""
-        lost = 0
+    def take_loss(self) -> Lost | None:
+        """What is missing right where the reader is, if anything is; told together as far as the cause is one."""
+        found: Lost | None = None
         while self._losses and self._losses[0][0] == self._read:
-            lost += self._losses.popleft()[1]
-        return lost
+            lost = self._losses[0][1]
+            if found and lost.cause != found.cause:
+                break
+            found = Lost(lost.samples + (found.samples if found else 0), lost.cause)
+            self._losses.popleft()
+        return found
 
     def drop(self, most: int) -> int:
         """Forget up to `most` of the oldest samples, none from behind a loss; returns how many."""

@@ -9,13 +9,15 @@ import numpy as np
 
 from realtime_ser.events import Event, Measurement, SessionClosed, SpeechEnded
 from realtime_ser.settings import TraceSettings
+from realtime_ser.stages.profile import Profile
 from realtime_ser.stages.trace import EmotionTrace, affect
 
 
 class FilePool:
     """One measurement for a whole recording: the posteriors of its utterances, weighted by their duration."""
 
-    def __init__(self, labels: tuple[str, ...], settings: TraceSettings) -> None:
+    def __init__(self, labels: tuple[str, ...], settings: TraceSettings, profile: Profile | None = None) -> None:
+        self._profile = profile
         self._labels = labels
         self._trace = EmotionTrace(labels, settings)
         self._sum = np.zeros(len(labels))
@@ -43,8 +45,8 @@ class FilePool:
         if not self._weight_s:
             return Measurement(**common, state="no_speech", scores={}, scores_smooth={})
         pooled = (self._sum / self._weight_s).astype(np.float32)
-        point = self._trace.judge(pooled)
-        arousal, valence = affect(self._labels, pooled)
+        point = self._trace.judge(self._profile.adjust(pooled) if self._profile else pooled)
+        arousal, valence = affect(self._labels, point.posteriors)
         return Measurement(
             **common,
             state=point.state,

@@ -9,7 +9,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from realtime_ser.sources import Lost
 from realtime_ser.sources.ring import RingBuffer
+
+
+def losses(ring: RingBuffer) -> int:
+    lost = ring.take_loss()
+    return lost.samples if lost else 0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 40)), max_size=60))
@@ -20,8 +26,8 @@ def test_what_is_read_is_what_was_written_and_losses_are_where_they_were(actions
     count = 0
 
     def drain(most: int) -> None:
-        if lost := ring.take_loss():
-            seen.append(-lost)
+        while lost := ring.take_loss():
+            seen.append(-lost.samples)
         seen.extend(ring.read(most)[:, 0].tolist())
 
     for writes, n in actions:
@@ -70,7 +76,7 @@ def test_two_threads_agree() -> None:
     blocks = []
     arrived = 0
     while arrived < total:
-        lost += ring.take_loss()
+        lost += losses(ring)
         block = ring.read(333)
         if not len(block):
             time.sleep(0)
@@ -107,7 +113,7 @@ def test_a_writer_that_never_waits_loses_samples_but_never_their_place(
     deadline = time.monotonic() + 10
     while position < total:
         assert time.monotonic() < deadline, f"{total - position} samples are neither read nor lost"
-        position += ring.take_loss()
+        position += losses(ring)
         block = ring.read(reads[turn % len(reads)])
         turn += 1
         # Each sample's value is its position: so whatever was lost, the clock is right.
@@ -120,9 +126,23 @@ def test_a_writer_that_never_waits_loses_samples_but_never_their_place(
 def test_a_loss_the_writer_knows_of_is_told_in_its_place() -> None:
     ring = RingBuffer(10, 1)
     ring.write(np.ones((4, 1), np.float32))
-    ring.lose(7)
+    ring.lose(Lost(3, "overflow"))
+    ring.lose(Lost(4, "overflow"))
+    ring.lose(Lost(5, "clock"))
     ring.write(np.full((3, 1), 2, np.float32))
-    assert ring.take_loss() == 0
+    assert ring.take_loss() is None
     assert ring.read(10)[:, 0].tolist() == [1] * 4
-    assert ring.take_loss() == 7
+    assert [ring.take_loss() for _ in range(3)] == [Lost(7, "overflow"), Lost(5, "clock"), None]
     assert ring.read(10)[:, 0].tolist() == [2] * 3
+
+
+def test_the_oldest_can_be_dropped_up_to_a_loss() -> None:
+    ring = RingBuffer(10, 1)
+    ring.write(np.arange(4, dtype=np.float32)[:, None])
+    ring.lose(Lost(7, "overflow"))
+    ring.write(np.full((3, 1), 9, np.float32))
+    assert ring.drop(2) == 2
+    assert ring.drop(100) == 2
+    assert ring.drop(100) == 0
+    assert ring.take_loss() == Lost(7, "overflow")
+    assert ring.read(10)[:, 0].tolist() == [9] * 3

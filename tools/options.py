@@ -1,0 +1,174 @@
+"""What `--denoise` and `--profile` do to the scores: `docs/evaluation/options.md`.
+
+`python -m tools.options --corpora DIR --splits DIR --sibling RUN … -o docs/evaluation`
+
+Both decide defaults, so both go through the streaming session. Noise suppression: CREMA-D's validation speakers in the
+half of ESC-10 that training has not used. Profiles: of each speaker half of the neutral clips, at most 20 s, make the
+profile, all other clips are measured; the shipped model on CREMA-D's validation speakers, siblings on what they left
+out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.progress import track
+
+from realtime_ser.settings import CleanSettings, SessionSettings
+from realtime_ser.stages.model import load_model
+from realtime_ser.stages.profile import Profile, make_profile
+from tools import metrics
+from tools.corpora import FOUR, Clip, load
+from tools.listen import Heard, as_is, hear, hear_all, with_noise
+from tools.prepare import noise_paths, read_mono
+from tools.splits import crema_d_validation
+
+PROFILE_S = 20.0
+FEWEST_NEUTRAL = 4
+MOST_CLIPS = 120
+"""Of one speaker."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Clips to make a profile of, and clips to measure."""
+
+    corpus: str
+    neutral: list[Clip]
+    others: list[Clip]
+
+
+def speakers(clips: Sequence[Clip], labels: Sequence[str]) -> list[Speaker]:
+    """Those with enough neutral clips, in an order drawn once."""
+    by_speaker: dict[tuple[str, str], list[Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.emotion in labels:
+            by_speaker[clip.corpus, clip.speaker].append(clip)
+    rng = np.random.default_rng(0)
+    found = []
+    for (corpus, _), theirs in by_speaker.items():
+        theirs = [theirs[i] for i in rng.permutation(len(theirs))]
+        neutral = [c for c in theirs if c.emotion == "neutral"]
+        if len(neutral) >= FEWEST_NEUTRAL:
+            own = neutral[: min(len(neutral) // 2, 10)]
+            found.append(Speaker(corpus, own, [c for c in theirs if c not in own][:MOST_CLIPS]))
+    return found
+
+
+def hear_speaker(speaker: Speaker, model: str) -> list[tuple[str, Heard, Heard]]:
+    """Each clip's emotion, and what is heard without and with the speaker's profile."""
+    loaded = load_model(model)
+    neutral, speech_s = [], 0.0
+    for clip in speaker.neutral:
+        samples = read_mono(clip.path)
+        heard = hear(samples, model)
+        if heard.posteriors is not None and speech_s < PROFILE_S:
+            neutral.append(heard.posteriors)
+            speech_s += len(samples) / 16_000
+    labels = loaded.contract.labels
+    profile = make_profile("own", loaded.contract.model_id, loaded.sha256, labels, np.array(neutral), speech_s)
+    return [(str(c.emotion), *_both(read_mono(c.path), model, profile)) for c in speaker.others]
+
+
+def _both(samples: NDArray[np.float32], model: str, profile: Profile) -> tuple[Heard, Heard]:
+    plain = hear(samples, model)
+    moved = hear(samples, model, profile=profile)
+    scores = None if plain.posteriors is None else profile.adjust(plain.posteriors)
+    return plain, Heard(scores, moved.label)
+
+
+def four_class_uar(labels: Sequence[str], answers: Sequence[tuple[str, Heard]]) -> float:
+    """Over neutral, happy, sad and angry; what was not scored is wrong."""
+    few = np.array([labels.index(label) for label in FOUR])
+    rows = [(labels.index(emotion), heard) for emotion, heard in answers if emotion in FOUR]
+    guesses = [-1 if h.posteriors is None else int(few[h.posteriors[few].argmax()]) for _, h in rows]
+    return metrics.uar(np.array([truth for truth, _ in rows]), np.array(guesses))
+
+
+def profile_table(groups: Sequence[tuple[str, list[Speaker]]]) -> list[str]:
+    """A row for each corpus."""
+    lines = [
+        "| corpus | speakers | UAR of four classes | with profiles | change [95%] | neutral called other | with |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model, theirs in groups:
+        labels = load_model(model).contract.labels
+        with ProcessPoolExecutor() as pool:
+            work = pool.map(partial(hear_speaker, model=model), theirs)
+            answers = list(track(work, "profiles", total=len(theirs)))
+        for corpus in dict.fromkeys(s.corpus for s in theirs):
+            rows = [a for s, a in zip(theirs, answers, strict=True) if s.corpus == corpus]
+
+            def uars(speakers: Sequence[list[tuple[str, Heard, Heard]]], labels: Sequence[str] = labels) -> NDArray:
+                plain = [(e, h) for a in speakers for e, h, _ in a]
+                moved = [(e, h) for a in speakers for e, _, h in a]
+                return np.array([four_class_uar(labels, plain), four_class_uar(labels, moved)])
+
+            rng = np.random.default_rng(0)
+            drawn = [uars([rows[i] for i in rng.integers(len(rows), size=len(rows))]) for _ in range(500)]
+            low, high = np.percentile([after - before for before, after in drawn], [2.5, 97.5])
+            before, after = uars(rows)
+            alarms = [
+                np.mean([h[which].label not in (None, "neutral") for a in rows for e, *h in a if e == "neutral"])
+                for which in (0, 1)
+            ]
+            lines.append(
+                f"| {corpus} | {len(rows)} | {before:.3f} | {after:.3f} | {after - before:+.3f} [{low:+.3f}, "
+                f"{high:+.3f}] | {alarms[0]:.0%} | {alarms[1]:.0%} |"
+            )
+    return lines
+
+
+def denoise_table(clips: Sequence[Clip], noises: Sequence[Path], model: str) -> list[str]:
+    """A row for each SNR."""
+    labels = load_model(model).contract.labels
+    paths = [c.path for c in clips]
+    truth = np.array([labels.index(str(c.emotion)) for c in clips])
+    own = np.unique(truth)
+    lines = ["| CREMA-D in noise | UAR of six classes | with --denoise |", "|---|---|---|"]
+    for snr_db in (None, 20, 10, 0):
+        condition = as_is if snr_db is None else partial(with_noise, noises=noises, snr_db=snr_db)
+        found = []
+        for denoise in (False, True):
+            settings = SessionSettings(clean=CleanSettings(denoise))
+            heard = hear_all(paths, model, condition, f"{snr_db} dB", settings)
+            guess = [-1 if h.posteriors is None else int(own[h.posteriors[own].argmax()]) for h in heard]
+            found.append(metrics.uar(truth, np.array(guess)))
+        name = "as it is" if snr_db is None else f"environment (ESC-10), {snr_db} dB"
+        lines.append(f"| {name} | {found[0]:.3f} | {found[1]:.3f} |")
+    return lines
+
+
+def main(
+    corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
+    sibling: Annotated[list[Path], typer.Option(help="A run that left corpora out.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for options.md.")],
+    model: Annotated[str, typer.Option(help="A bundled model's name.")] = "ser-research",
+) -> None:
+    """Measure both and write the tables."""
+    validation = crema_d_validation(splits)
+    clips = [c for c in load(corpora, splits, ["CREMA-D"]) if c.speaker in validation]
+    groups = [(model, speakers(clips, load_model(model).contract.labels))]
+    for run in sibling:
+        theirs = str(run / "model")
+        left_out = [name for name in (run / "left_out.txt").read_text().split() if (corpora / name).is_dir()]
+        groups.append((theirs, speakers(load(corpora, splits, left_out), load_model(theirs).contract.labels)))
+    lines = ["# What options do to the scores", "", (__doc__ or "").split("\n\n", 2)[2].strip(), ""]
+    lines += ["## --profile", "", *profile_table(groups), ""]
+    lines += ["## --denoise", "", *denoise_table(clips, noise_paths(corpora, evaluation=True), model), ""]
+    print("\n".join(lines))
+    (out / "options.md").write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    typer.run(main)
