@@ -19,8 +19,6 @@ from realtime_ser.errors import SettingsError
 from realtime_ser.settings import RATE_HZ, SessionSettings
 from realtime_ser.stages.clean import Cleaner
 from realtime_ser.stages.gate import (
-    SILENCE_DBFS,
-    FrameLevel,
     GateOutput,
     Silence,
     SpeechClosed,
@@ -29,7 +27,7 @@ from realtime_ser.stages.gate import (
     SpeechOpened,
 )
 from realtime_ser.stages.model import Model, load_model
-from realtime_ser.stages.monitor import InputMonitor, Notice, bad_samples, doubt
+from realtime_ser.stages.monitor import InputMonitor, Levels, Notice, bad_samples, doubt
 from realtime_ser.stages.profile import Profile
 from realtime_ser.stages.resample import Resampler, to_float32
 from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
@@ -48,37 +46,6 @@ def _utc_now() -> str:
 def software_versions() -> dict[str, str]:
     """Of everything that has a say in the measurements."""
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
-
-
-class _Levels:
-    """Level, noise floor and clipped samples since they were last asked for."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def add(self, frame: FrameLevel, clipped: int) -> None:
-        self._power += 10 ** (frame.level_dbfs / 10)
-        self._frames += 1
-        self._clipped += clipped
-        self._floor_dbfs = frame.floor_dbfs
-
-    def take(self) -> dict[str, Any]:
-        """The fields of a measurement that speak of level; `snr_db` is for speech alone."""
-        level = 10 * float(np.log10(self._power / self._frames)) if self._frames else SILENCE_DBFS
-        known = level > SILENCE_DBFS + 0.1
-        fields = {
-            "level_dbfs": level if known else None,
-            "snr_db": level - self._floor_dbfs if known else None,
-            "clipped": self._clipped,
-        }
-        self.clear()
-        return fields
-
-    def clear(self) -> None:
-        self._power = 0.0
-        self._frames = 0
-        self._clipped = 0
-        self._floor_dbfs = SILENCE_DBFS
 
 
 class Session:
@@ -138,7 +105,7 @@ class Session:
         self._head = self._model.head()
         self._trace = EmotionTrace(contract.labels, s.trace)
         self._hop_samples = round(s.window.hop_s * RATE_HZ)
-        self._levels = _Levels()
+        self._levels = Levels()
         self._events: list[events.Event] = []
         self._seq = 0
         self._closed = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -33,11 +32,6 @@ _QUIET_SPEECH_DBFS = -45.0
 _SNR_DB = (6.0, 15.0)
 """Below the first the scores are worth little, below the second less than they could be (docs/evaluation)."""
 _CLIPPED_SHARE = 1e-3
-_NO_SOUND = {
-    "Darwin": "allow the terminal in System Settings, Privacy & Security, Microphone; check mute and the device chosen",
-    "Windows": "allow desktop apps in Settings, Privacy & security, Microphone; check mute and the device chosen",
-    "Linux": "check mute in the mixer (pavucontrol, alsamixer), a closed lid, and the device chosen",
-}
 
 
 @dataclass(frozen=True)
@@ -115,12 +109,13 @@ def examine(device: str | None, model: str | None) -> Iterator[Check]:
 
 def judge(quiet: Heard, speech: Heard) -> Iterator[Check]:
     """What is said of the sound itself."""
+    from realtime_ser.stages.monitor import NO_SOUND
+
     if not len(quiet.levels_dbfs) or not len(speech.levels_dbfs):
         yield Check("sound", "faulty", "nothing arrives", "plug it in again; close programs that hold it")
         return
     if quiet.zeros and speech.zeros:
-        remedy = _NO_SOUND.get(platform.system(), "check mute, permission and the device chosen")
-        yield Check("sound", "faulty", "exact zeros: no microphone is behind it", remedy)
+        yield Check("sound", "faulty", "exact zeros: no microphone is behind it", NO_SOUND)
         return
     if lost_s := quiet.lost_s + speech.lost_s:
         yield Check("gaps", "doubtful", f"{lost_s:.2f} s lost", "close what keeps the machine busy")

@@ -128,7 +128,7 @@ def _level(now: Snapshot, width: int) -> Text:
         ("  level     ", "bright_black"), ("█" * filled, colour), ("░" * (room - filled), "bright_black"), f" {value}"
     )
     if now.snr_db is not None:
-        line.append(f"  SNR {now.snr_db:.0f} dB", "bright_black")
+        line.append(f"  SNR {round(now.snr_db)} dB", "bright_black")
     return line
 
 

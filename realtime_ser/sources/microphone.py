@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
@@ -34,6 +36,8 @@ _CLOSE_S = 2.0
 """PortAudio may hang on a device that is gone; closing gets so long."""
 _ANSWER_S = 10.0
 """It may hang on a sound server that does not answer, too; the first opening gets so long."""
+_own_stderr: int | None = None
+"""sounddevice leads stderr to nowhere while PortAudio looks for devices; if it hangs in that, this leads it back."""
 _OVERFLOW = "overflow: the machine was too busy"
 _MISSING = "missing by the device's clock"
 
@@ -66,6 +70,10 @@ def _import_portaudio() -> ModuleType:
 
 
 def _portaudio() -> ModuleType:
+    global _own_stderr
+    if _own_stderr is None:
+        with suppress(OSError):
+            _own_stderr = os.dup(2)
     return _answered(_import_portaudio)
 
 
@@ -247,15 +255,20 @@ class Microphone:
         nothing = np.empty((0, self.channels), np.float32)
         self._in_time(stream.close)
         wait_s, longest_s = _RETRY_S
-        while not self._stopped:
-            attempt = _Attempt(self._open_again)
-            retry = time.monotonic() + wait_s
-            while not self._stopped and (attempt.is_alive() or time.monotonic() < retry):
-                if attempt.result is not None:
-                    return attempt.result
-                yield nothing
-                time.sleep(_POLL_S * 5)
-            wait_s = min(2 * wait_s, longest_s)
+        attempt: _Attempt | None = None
+        try:
+            while not self._stopped:
+                attempt = _Attempt(self._open_again)
+                retry = time.monotonic() + wait_s
+                while not self._stopped and (attempt.is_alive() or time.monotonic() < retry):
+                    if attempt.result is not None:
+                        return attempt.result
+                    yield nothing
+                    time.sleep(_POLL_S * 5)
+                wait_s = min(2 * wait_s, longest_s)
+        finally:
+            if attempt is not None and attempt.is_alive():
+                _leave_without_portaudio()
         return None
 
     def _open_again(self) -> Any:
@@ -314,6 +327,8 @@ def _answered(call: Callable[[], T], limit_s: float = _ANSWER_S) -> T:
 
 
 def _leave_without_portaudio() -> None:
-    """A PortAudio that hangs must not keep the program from ending."""
+    """A PortAudio that hangs must not keep the program from ending, nor from saying why."""
     if "sounddevice" in sys.modules:
         atexit.unregister(sys.modules["sounddevice"]._exit_handler)
+    if _own_stderr is not None:
+        os.dup2(_own_stderr, 2)

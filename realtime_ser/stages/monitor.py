@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.detector import FRAME_SAMPLES
@@ -34,11 +38,12 @@ class Notice:
     remedy: str
 
 
-SILENT_ZEROS = Notice(
-    "silent_zeros",
-    "the input has been exact zeros for 2 s",
-    "check mute, the microphone permission, the device chosen; a recording may hold digital silence",
-)
+NO_SOUND = {
+    "Darwin": "allow the terminal in System Settings, Privacy & Security, Microphone; check mute and the device chosen",
+    "Windows": "allow desktop apps in Settings, Privacy & security, Microphone; check mute and the device chosen",
+}.get(platform.system(), "check mute in the mixer (pavucontrol, alsamixer), a closed lid, and the device chosen")
+"""What to do on this platform about a microphone that delivers digital silence."""
+SILENT_ZEROS = Notice("silent_zeros", "the input has been exact zeros for 2 s", f"if this is a microphone, {NO_SOUND}")
 CLIPPED = Notice("clipped", "the input is clipped", "lower the recording level")
 TOO_QUIET = Notice("too_quiet", "speech is very quiet", "raise the recording level, or come closer to the microphone")
 TOO_NOISY = Notice(
@@ -63,6 +68,39 @@ def doubt(shares: Mapping[str, float], scored_s: float) -> Notice | None:
         f"{label} in {shares[label]:.0%} of all speech so far",
         "if that is not what is spoken, the model does not fit this voice or microphone",
     )
+
+
+class Levels:
+    """Level, noise floor and clipped samples since they were last asked for."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def add(self, frame: FrameLevel, clipped: int) -> None:
+        """Take in a frame, and how many of its samples are clipped."""
+        self._power += 10 ** (frame.level_dbfs / 10)
+        self._frames += 1
+        self._clipped += clipped
+        self._floor_dbfs = frame.floor_dbfs
+
+    def take(self) -> dict[str, Any]:
+        """The fields of a measurement that speak of level; `snr_db` is for speech alone."""
+        level = 10 * float(np.log10(self._power / self._frames)) if self._frames else SILENCE_DBFS
+        known = level > SILENCE_DBFS + 0.1
+        fields = {
+            "level_dbfs": level if known else None,
+            "snr_db": level - self._floor_dbfs if known else None,
+            "clipped": self._clipped,
+        }
+        self.clear()
+        return fields
+
+    def clear(self) -> None:
+        """Forget what was added."""
+        self._power = 0.0
+        self._frames = 0
+        self._clipped = 0
+        self._floor_dbfs = SILENCE_DBFS
 
 
 class _Low:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -19,31 +18,9 @@ from numpy.typing import NDArray
 
 from realtime_ser.sources.demo import demo_path
 from realtime_ser.stages.model import DEFAULT_MODEL
+from tests.cli.program import one_line, program, rows, timeless
 
 Demo = tuple[NDArray[np.int16], int]
-
-
-def program(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it to the end; fail on any traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "realtime_ser", *map(str, arguments)],
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        timeout=120,
-    )
-    out, err = done.stdout.decode(), done.stderr.decode()
-    assert "Traceback" not in out + err, err
-    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def timeless(path: Path) -> list[dict[str, str]]:
-    return [{k: v for k, v in row.items() if k not in {"wall_time", "latency_ms"}} for row in rows(path)]
 
 
 @pytest.fixture
@@ -53,15 +30,6 @@ def speech_wav(tmp_path: Path, demo: Demo) -> Path:
     path = tmp_path / "speech.wav"
     soundfile.write(path, samples[rate_hz : 6 * rate_hz], rate_hz)
     return path
-
-
-def one_line(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
-    """It failed with this code and said so in one line that has these parts."""
-    assert done.returncode == code, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("realtime-ser:")]
-    assert len(lines) == 1, done.stderr
-    for part in parts:
-        assert part in lines[0]
 
 
 def test_replay_writes_timeline_sidecar_and_totals(tmp_path: Path) -> None:
