@@ -43,6 +43,10 @@ class SinkError(RealtimeSerError):
     """A result file that cannot be opened or written."""
 
 
+class TimelineError(RealtimeSerError):
+    """A file that is no timeline, or a damaged one."""
+
+
 class UsageError(RealtimeSerError):
     """The command line asks for something that makes no sense."""
 

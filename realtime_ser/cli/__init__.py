@@ -10,6 +10,7 @@ from realtime_ser.cli.analyze import analyze
 from realtime_ser.cli.calibrate import calibrate
 from realtime_ser.cli.devices import devices
 from realtime_ser.cli.doctor import doctor
+from realtime_ser.cli.export import export
 from realtime_ser.cli.live import live
 from realtime_ser.cli.models import models
 from realtime_ser.cli.replay import replay
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Live speech emotion analysis: a microphone, recordings, CSV timelines.",
 )
-for command in (live, replay, analyze, devices, doctor, calibrate, models):
+for command in (live, replay, analyze, export, devices, doctor, calibrate, models):
     app.command()(command)
 
 

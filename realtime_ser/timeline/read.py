@@ -1,0 +1,287 @@
+"""Read a timeline back: what `live`, `replay` and `analyze` wrote, as arrays."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime_ser.errors import TimelineError
+
+Floats = NDArray[np.float64]
+Texts = NDArray[np.object_]
+
+_FIRST = "file start end event trigger state utterance label label_raw confidence arousal valence".split()
+"""Columns that every version of the schema has before the scores."""
+_TEXTS = frozenset("file event trigger state label label_raw wall_time note".split())
+_CHUNK_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The rows of a timeline in the order of the file, one array for each column, all of one length.
+
+    Numbers that do not exist are NaN, texts that do not exist are empty, and so is `channel` 0 and `utterance` 0.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    file: Texts
+    start_s: Floats
+    end_s: Floats
+    event: Texts
+    """`measurement`, `gap`, `warning` or `marker`."""
+    trigger: Texts
+    """`hop`, `utterance` or `file` for measurements."""
+    state: Texts
+    """`speech`, `abstain` or `no_speech` for measurements."""
+    utterance: NDArray[np.int64]
+    channel: NDArray[np.int64]
+    label: Texts
+    label_raw: Texts
+    confidence: Floats
+    arousal: Floats
+    valence: Floats
+    scores: Floats
+    """Shape (rows, labels): of each window alone."""
+    scores_smooth: Floats
+    """Shape (rows, labels): of the smoothed trace."""
+    level_dbfs: Floats
+    snr_db: Floats
+    clipped: Floats
+    latency_ms: Floats
+    wall_time: Texts
+    note: Texts
+    sidecar: dict[str, Any] = field(default_factory=dict)
+    """What stands beside it: model, settings, versions; empty if nothing does."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the file; what came before it was read."""
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+    @property
+    def hops(self) -> NDArray[np.bool_]:
+        """Which rows are measurements of a hop: the trace itself, speech and silence."""
+        return (self.event == "measurement") & (self.trigger == "hop")
+
+    def part(self, rows: NDArray[np.bool_]) -> Timeline:
+        """Some of the rows."""
+        changed = {
+            f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
+        }
+        return replace(self, **changed)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The arrays by the names that the CSV gives them."""
+        first = {"file": self.file, "start": self.start_s, "end": self.end_s}
+        rest = "event trigger state utterance label label_raw confidence arousal valence".split()
+        last = "level_dbfs snr_db clipped latency_ms wall_time channel note".split()
+        return {
+            **first,
+            **{name: getattr(self, name) for name in rest},
+            **{f"p_{label}": self.scores[:, i] for i, label in enumerate(self.labels)},
+            **{f"s_{label}": self.scores_smooth[:, i] for i, label in enumerate(self.labels)},
+            **{name: getattr(self, name) for name in last},
+        }
+
+    @property
+    def duration_s(self) -> float:
+        """Up to the last row's end."""
+        return float(self.end_s.max(initial=0.0))
+
+
+def read_timeline(path: Path | str) -> Timeline:
+    """Read a CSV or JSON Lines timeline of any version.
+
+    A file that is cut off in the middle of a row is read up to there, and says so in `problems`.
+
+    Raises
+    ------
+    TimelineError
+        If it cannot be opened, is empty, or is no timeline.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            first = file.readline()
+            if not first:
+                raise TimelineError(f"{path}: the file is empty", "nothing was written into it")
+            file.seek(0)
+            timeline = _from_json(path, file) if first.startswith("{") else _from_csv(path, file)
+    except OSError as error:
+        raise TimelineError(f"{path}: {(error.strerror or str(error)).lower()}", "check the path") from None
+    except UnicodeDecodeError:
+        raise TimelineError(f"{path}: is no text", "name a timeline that --csv or --jsonl wrote") from None
+    return timeline
+
+
+def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
+    rows = iter(csv.reader(file))
+    header = next(rows)
+    if header[: len(_FIRST)] != _FIRST:
+        missing = [name for name in _FIRST if name not in header]
+        what = f"has no column {missing[0]!r}" if 0 < len(missing) < len(_FIRST) else "is no timeline"
+        raise TimelineError(f"{path}: {what}", "name a timeline that --csv or --jsonl wrote")
+    labels = tuple(name[2:] for name in header if name.startswith("p_"))
+    if not labels or [name[2:] for name in header if name.startswith("s_")] != list(labels):
+        raise TimelineError(f"{path}: its p_ and s_ columns do not agree", "write it anew")
+    numeric = [name not in _TEXTS for name in header]
+    parts: list[list[NDArray[Any]]] = [[] for _ in header]
+    problems: list[str] = []
+    n_rows = 0
+    try:
+        for chunk in _chunks(rows):
+            if len(chunk[-1]) != len(header):
+                chunk.pop()
+                problems.append(f"row {n_rows + len(chunk) + 2} is cut off; it was read up to there")
+            n_rows += len(chunk)
+            for part, number, name, cells in zip(parts, numeric, header, zip(*chunk, strict=True), strict=False):
+                part.append(_floats(path, name, cells) if number else _objects(cells))
+            if problems:
+                break
+    except csv.Error as error:
+        problems.append(f"after row {n_rows + 1}: {error}; it was read up to there")
+    columns = {name: np.concatenate(part) for name, part in zip(header, parts, strict=True) if part}
+
+    def column(name: str, number: bool) -> NDArray[Any]:
+        if name in columns:
+            return columns[name]
+        return np.full(n_rows, math.nan) if number else _objects([""] * n_rows)
+
+    return _timeline(path, labels, column, _sidecar(path), problems)
+
+
+def _chunks(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    """Rows by the thousand, up to and with the first that is shorter or longer: a day of rows is too many strings."""
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        wrong = next((i for i, row in enumerate(chunk) if len(row) != len(chunk[0])), None)
+        yield chunk if wrong is None else chunk[: wrong + 1]
+
+
+def _floats(path: Path, name: str, column: Sequence[Any]) -> Floats:
+    try:
+        return np.array([value or math.nan if value != 0 else 0.0 for value in column], np.float64)
+    except ValueError as error:
+        raise TimelineError(f"{path}: column {name!r}: {error}", "write it anew") from None
+
+
+def _objects(column: Sequence[Any]) -> Texts:
+    found = np.empty(len(column), object)
+    found[:] = column
+    return found
+
+
+def _from_json(path: Path, file: Iterable[str]) -> Timeline:
+    events: list[dict[str, Any]] = []
+    problems: list[str] = []
+    created: dict[str, Any] = {}
+    for number, line in enumerate(file, 1):
+        try:
+            event = json.loads(line)
+            kind = event["type"]
+        except (ValueError, KeyError, TypeError):
+            problems.append(f"line {number} is cut off; it was read up to there")
+            break
+        if kind == "session.created":
+            created = created or event
+        elif kind in ("measurement", "gap", "warning", "marker"):
+            events.append(event)
+    if not created:
+        raise TimelineError(f"{path}: is no timeline", "name a timeline that --csv or --jsonl wrote")
+    labels = tuple(created["labels"])
+    names = {"start": "start_s", "end": "end_s", "event": "type"}
+
+    def values(name: str) -> list[Any]:
+        if name == "file":
+            return [created["source"]] * len(events)
+        if name == "note":
+            return [_note(e) for e in events]
+        if name[:2] in ("p_", "s_") and name[2:] in labels:
+            scores = "scores" if name[0] == "p" else "scores_smooth"
+            return [e.get(scores, {}).get(name[2:]) for e in events]
+        return [e.get(names.get(name, name)) for e in events]
+
+    def column(name: str, number: bool) -> NDArray[Any]:
+        found = values(name)
+        return _floats(path, name, found) if number else _objects(["" if v is None else v for v in found])
+
+    return _timeline(path, labels, column, created, problems)
+
+
+def _note(event: dict[str, Any]) -> str:
+    """As the CSV has it."""
+    match event["type"]:
+        case "gap":
+            return f"{event['cause']}: {event['lost_samples']} samples lost"
+        case "warning":
+            return f"{event['code']}: {event['message']}; {event['remedy']}"
+        case "marker":
+            return str(event["text"])
+        case _:
+            return ""
+
+
+def _timeline(
+    path: Path,
+    labels: tuple[str, ...],
+    column: Callable[[str, bool], NDArray[Any]],
+    sidecar: dict[str, Any],
+    problems: list[str],
+) -> Timeline:
+    def numbers(name: str) -> Floats:
+        return column(name, True)
+
+    def texts(name: str) -> Texts:
+        return column(name, False)
+
+    def counts(name: str) -> NDArray[np.int64]:
+        return np.nan_to_num(numbers(name)).astype(np.int64)
+
+    start_s = numbers("start")
+    if np.isnan(start_s).any() or np.isnan(numbers("end")).any():
+        raise TimelineError(f"{path}: a row has no time", "write it anew")
+    return Timeline(
+        path,
+        labels,
+        start_s=start_s,
+        end_s=numbers("end"),
+        utterance=counts("utterance"),
+        channel=counts("channel"),
+        scores=np.stack([numbers(f"p_{label}") for label in labels], axis=1),
+        scores_smooth=np.stack([numbers(f"s_{label}") for label in labels], axis=1),
+        sidecar=sidecar,
+        problems=tuple(problems),
+        file=texts("file"),
+        event=texts("event"),
+        trigger=texts("trigger"),
+        state=texts("state"),
+        label=texts("label"),
+        label_raw=texts("label_raw"),
+        wall_time=texts("wall_time"),
+        note=texts("note"),
+        confidence=numbers("confidence"),
+        arousal=numbers("arousal"),
+        valence=numbers("valence"),
+        level_dbfs=numbers("level_dbfs"),
+        snr_db=numbers("snr_db"),
+        clipped=numbers("clipped"),
+        latency_ms=numbers("latency_ms"),
+    )
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """The JSON beside a CSV, if it is there and whole."""
+    try:
+        found = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,184 @@
+"""Each format is read back by its own maintained reader, and says the same."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime_ser.errors import SettingsError, SinkError, TimelineError
+from realtime_ser.timeline.export import FORMATS, export
+from realtime_ser.timeline.read import Timeline, read_timeline
+from realtime_ser.timeline.segments import Segment, lanes, segments
+from tests.cli.program import one_line, program
+
+
+@pytest.fixture(scope="module")
+def timeline(written: tuple[Path, Path]) -> Timeline:
+    return read_timeline(written[0])
+
+
+@pytest.fixture(scope="module")
+def spoken(timeline: Timeline) -> list[Segment]:
+    """Labelled and abstained stretches of both channels."""
+    found = [s for lane in lanes(timeline) for s in segments(timeline, lane) if s.state in ("speech", "abstain")]
+    assert len(found) > 5
+    assert {s.channel for s in found} == {1, 2}
+    return found
+
+
+def text_of(segment: Segment) -> str:
+    return f"{segment.channel}: {segment.label or 'unsure'}"
+
+
+def test_audacity(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
+    export(timeline, "audacity", tmp_path / "t.txt")
+    rows = [line.split("\t") for line in (tmp_path / "t.txt").read_text().splitlines()]
+    assert all(len(start.split(".")[1]) == len(end.split(".")[1]) == 6 for start, end, _ in rows)
+    expected = sorted((round(s.start_s, 6), round(s.end_s, 6), text_of(s)) for s in spoken)
+    assert sorted((float(a), float(b), c) for a, b, c in rows if ": " in c and c[0].isdigit()) == expected
+    assert sum(c.startswith("gap: a test") for *_, c in rows) == 2
+    assert [c for *_, c in rows if c.startswith("marker")] == ['marker: he said "no"'] * 2
+    assert rows == sorted(rows, key=lambda row: float(row[0]))
+
+
+def test_textgrid(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
+    textgrid = pytest.importorskip("praatio.textgrid")
+    export(timeline, "textgrid", tmp_path / "t.TextGrid")
+    grid = textgrid.openTextgrid(str(tmp_path / "t.TextGrid"), includeEmptyIntervals=True)
+    kinds = ("utterance", "label", "state")
+    assert set(grid.tierNames) == {f"{kind} {channel}" for kind in kinds for channel in (1, 2)} | {"marker"}
+    for name in grid.tierNames:
+        tier = grid.getTier(name)
+        if name == "marker":
+            continue
+        edges = [(e.start, e.end) for e in tier.entries]
+        assert edges[0][0] == 0
+        assert edges[-1][1] == pytest.approx(timeline.duration_s)
+        assert all(a[1] == b[0] for a, b in pairwise(edges))  # no holes
+    for channel in (1, 2):
+        heard = [(e.start, e.end, e.label) for e in grid.getTier(f"label {channel}").entries if e.label]
+        merged: list[tuple[float, float, str]] = []
+        for s in (s for s in spoken if s.channel == channel and s.label):
+            touches = merged and merged[-1][2] == s.label and s.start_s - merged[-1][1] < 1e-6
+            start = merged.pop()[0] if touches else s.start_s
+            merged.append((start, s.end_s, s.label))
+        assert [h[2] for h in heard] == [m[2] for m in merged]
+        np.testing.assert_allclose([h[:2] for h in heard], [m[:2] for m in merged], atol=1e-6)
+
+
+@pytest.mark.parametrize(("format_", "name"), [("webvtt", "t.vtt"), ("srt", "t.srt")])
+def test_captions(timeline: Timeline, spoken: list[Segment], tmp_path: Path, format_: str, name: str) -> None:
+    webvtt = pytest.importorskip("webvtt")
+    export(timeline, format_, tmp_path / name)
+    captions = (webvtt.read if format_ == "webvtt" else webvtt.from_srt)(str(tmp_path / name))
+    expected = sorted(spoken, key=lambda s: s.start_s)
+    assert [c.text for c in captions] == [f"{text_of(s)} {s.confidence:.0%}" for s in expected]
+    times = [(c.start_in_seconds, c.end_in_seconds) for c in captions]
+    np.testing.assert_allclose(times, [(int(s.start_s), int(s.end_s)) for s in expected], atol=1)
+    assert captions[0].start.endswith(f"{round(1000 * expected[0].start_s) % 1000:03}")
+
+
+def test_elan(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
+    elan = pytest.importorskip("pympi.Elan")
+    export(timeline, "elan", tmp_path / "t.eaf")
+    eaf = elan.Eaf(str(tmp_path / "t.eaf"))
+    for channel in (1, 2):
+        read = sorted(eaf.get_annotation_data_for_tier(f"label {channel}"))
+        mine = [s for s in spoken if s.channel == channel and s.label]
+        assert [r[:3] for r in read] == [(round(1000 * s.start_s), round(1000 * s.end_s), s.label) for s in mine]
+    assert {r[2] for r in eaf.get_annotation_data_for_tier("marker")} == {'he said "no"'}
+
+
+def test_audformat(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
+    audformat = pytest.importorskip("audformat")
+    export(timeline, "audformat", tmp_path / "db")
+    frame = audformat.Database.load(str(tmp_path / "db"))["emotion"].get().reset_index()
+    assert frame["file"].tolist() == ["call, one.wav"] * len(spoken)
+    np.testing.assert_allclose(frame["start"].dt.total_seconds(), [s.start_s for s in spoken], atol=1e-6)
+    np.testing.assert_allclose(frame["end"].dt.total_seconds(), [s.end_s for s in spoken], atol=1e-6)
+    np.testing.assert_allclose(frame["arousal"], [s.arousal for s in spoken])
+    assert frame["label"].astype(object).where(frame["label"].notna(), "").tolist() == [s.label for s in spoken]
+
+
+def test_emotionml(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
+    etree = pytest.importorskip("lxml.etree")
+    export(timeline, "emotionml", tmp_path / "t.emotionml")
+    root = etree.parse(str(tmp_path / "t.emotionml")).getroot()
+    space = "{http://www.w3.org/2009/10/emotionml}"
+    assert root.tag == f"{space}emotionml"
+    vocabularies = {v.get("id"): [i.get("name") for i in v] for v in root.iter(f"{space}vocabulary")}
+    assert vocabularies == {"labels": list(timeline.labels), "affect": ["arousal", "valence"]}
+    emotions = list(root.iter(f"{space}emotion"))
+    assert [(int(e.get("start")), int(e.get("end"))) for e in emotions] == [
+        (round(1000 * s.start_s), round(1000 * s.end_s)) for s in spoken
+    ]
+    for emotion, s in zip(emotions, spoken, strict=True):
+        assert [c.get("name") for c in emotion.iter(f"{space}category")] == ([s.label] if s.label else [])
+        values = {d.get("name"): float(d.get("value")) for d in emotion.iter(f"{space}dimension")}
+        assert values["arousal"] == pytest.approx((s.arousal + 1) / 2, abs=1e-4)
+
+
+def test_rttm(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
+    export(timeline, "rttm", tmp_path / "t.rttm")
+    rows = [line.split() for line in (tmp_path / "t.rttm").read_text().splitlines()]
+    assert all(len(row) == 10 and row[0] == "SPEAKER" for row in rows)
+    assert [(int(r[2]), float(r[3]), r[7]) for r in rows] == [
+        (s.channel, round(s.start_s, 3), s.label or "unsure") for s in spoken
+    ]
+
+
+def test_parquet(timeline: Timeline, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    export(timeline, "parquet", tmp_path / "t.parquet")
+    frame = pandas.read_parquet(tmp_path / "t.parquet")
+    for name, values in timeline.columns().items():
+        if values.dtype == object:
+            assert frame[name].astype(object).where(frame[name].notna(), "").tolist() == values.tolist()
+        else:
+            np.testing.assert_array_equal(frame[name].fillna(0).to_numpy(), np.nan_to_num(values))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_empty_timeline_can_be_written_in_every_format(
+    written: tuple[Path, Path], tmp_path: Path, format_: str
+) -> None:
+    empty = tmp_path / "t.csv"
+    empty.write_text(written[0].read_text().splitlines(keepends=True)[0])
+    export(read_timeline(empty), format_, tmp_path / "out")
+    assert (tmp_path / "out").exists()
+
+
+def test_what_exists_is_kept_and_nothing_half_written_is_left(timeline: Timeline, tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("mine")
+    with pytest.raises(SinkError, match="exists already"):
+        export(timeline, "audacity", path)
+    export(timeline, "audacity", path, overwrite=True)
+    with pytest.raises(SettingsError, match="there are: audacity"):
+        export(timeline, "word", path)
+    with pytest.raises(SinkError, match="cannot be written"):
+        export(timeline, "audacity", tmp_path / "none" / "t.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["t.txt"]
+
+
+def test_several_recordings_need_a_choice_where_there_is_room_for_one(timeline: Timeline, tmp_path: Path) -> None:
+    timeline.file[-1], before = "other.wav", timeline.file[-1]
+    try:
+        with pytest.raises(TimelineError, match="holds 2 recordings"):
+            export(timeline, "textgrid", tmp_path / "t.TextGrid")
+        export(timeline, "parquet", tmp_path / "t.parquet")
+    finally:
+        timeline.file[-1] = before
+
+
+def test_the_command_writes_beside_the_timeline_and_refuses_nonsense(written: tuple[Path, Path]) -> None:
+    done = program("export", written[0], "--to", "audacity")
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).name == "call.labels.txt"
+    one_line(program("export", written[0], "--to", "audacity"), 1, "exists already")
+    one_line(program("export", written[0], "--to", "word"), 2, "give one of audacity")
+    one_line(program("export", written[0].parent / "none.csv", "--to", "srt"), 1, "no such file")
+    one_line(program("export", written[0], "--to", "srt", "--recording", "x.wav"), 1, "has no recording 'x.wav'")

@@ -1,0 +1,88 @@
+"""What was written is read back, and what is damaged is read as far as it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime_ser.errors import TimelineError
+from realtime_ser.timeline.read import read_timeline
+
+
+def test_both_forms_say_the_same(written: tuple[Path, Path]) -> None:
+    table, lines = map(read_timeline, written)
+    assert not table.problems
+    assert not lines.problems
+    assert table.sidecar["model_id"] == lines.sidecar["model_id"] == "ser-research"
+    assert len(table) == len(lines) > 200
+    for name, mine in table.columns().items():
+        its = lines.columns()[name]
+        if mine.dtype == object:
+            assert mine.tolist() == its.tolist(), name
+        else:
+            np.testing.assert_allclose(mine, its, atol=0.06 if name in {"level_dbfs", "snr_db"} else 0.006)
+    assert set(table.event) == {"measurement", "gap", "marker"}
+    assert set(table.channel) == {1, 2}
+    assert np.isnan(table.scores[table.state == "no_speech"]).all()
+    assert table.note[table.event == "marker"].tolist() == ['he said "no"'] * 2
+
+
+def test_a_timeline_of_version_0_1_is_read(written: tuple[Path, Path], tmp_path: Path) -> None:
+    rows = [line.split(",") for line in written[0].read_text().splitlines() if '"' not in line]
+    at = rows[0].index("channel")
+    old = tmp_path / "old.csv"
+    old.write_text("".join(",".join(row[:at] + row[at + 1 :]) + "\n" for row in rows))
+    timeline = read_timeline(old)
+    assert len(timeline) == len(rows) - 1
+    assert set(timeline.channel) <= {0}
+    assert timeline.sidecar == {}
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_a_file_cut_off_in_a_row_is_read_up_to_there(written: tuple[Path, Path], tmp_path: Path, form: int) -> None:
+    whole = written[form].read_bytes()
+    cut = tmp_path / written[form].name
+    cut.write_bytes(whole[: len(whole) // 2])
+    timeline = read_timeline(cut)
+    assert 100 < len(timeline) < len(read_timeline(written[form]))
+    (problem,) = timeline.problems
+    assert "is cut off; it was read up to there" in problem
+
+
+def test_a_header_alone_is_an_empty_timeline(written: tuple[Path, Path], tmp_path: Path) -> None:
+    empty = tmp_path / "t.csv"
+    empty.write_text(written[0].read_text().splitlines(keepends=True)[0])
+    timeline = read_timeline(empty)
+    assert len(timeline) == 0
+    assert timeline.duration_s == 0
+    assert timeline.scores.shape == (0, 7)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "the file is empty"),
+        (b"hello\n", "is no timeline"),
+        (b"a,b,c\n1,2,3\n", "is no timeline"),
+        (b"file,start,event\n", "has no column 'end'"),
+        (b"\xff\xfe\x00\x01", "is no text"),
+        (b'{"type": "measurement"}\n', "is no timeline"),
+        (b"{", "is no timeline"),
+    ],
+)
+def test_what_is_no_timeline_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(TimelineError, match=told):
+        read_timeline(path)
+
+
+def test_what_cannot_be_a_number_is_told(written: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(written[0].read_text().replace(",hop,", ",hop,").replace("0.", "x.", 1))
+    with pytest.raises(TimelineError, match="column"):
+        read_timeline(path)
+    with pytest.raises(TimelineError, match="no such file"):
+        read_timeline(tmp_path / "none.csv")

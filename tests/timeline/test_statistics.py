@@ -1,0 +1,98 @@
+"""Each moment is counted once, as what it was."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime_ser.timeline.read import read_timeline
+from realtime_ser.timeline.segments import lanes, segments
+from realtime_ser.timeline.statistics import episodes, statistics
+
+HEADER = (
+    "file,start,end,event,trigger,state,utterance,label,label_raw,confidence,arousal,valence,p_calm,p_wild,s_calm,s_wild,"
+    "level_dbfs,snr_db,clipped,latency_ms,wall_time,channel,note"
+)
+
+
+def spoken(start: float, end: float, label: str, arousal: float = 0.0, utterance: int = 1) -> str:
+    state = "speech" if label else "abstain"
+    scores = "0.5,0.5,0.5,0.5"
+    return f"a.wav,{start},{end},measurement,hop,{state},{utterance},{label},calm,0.5,{arousal},0,{scores},-20,30,0,,,,"
+
+
+def silent(start: float, end: float) -> str:
+    return f"a.wav,{start},{end},measurement,hop,no_speech,,,,,,,,,,,-60,,0,,,,"
+
+
+ROWS = [
+    silent(0, 0.25),
+    silent(0.25, 0.5),
+    spoken(0.4, 1.4, "calm", 0.1),  # the pre-roll was told as silence
+    spoken(0.4, 1.65, "calm", 0.2),
+    spoken(0.4, 1.9, "wild", 0.9),
+    "a.wav,0.4,2,measurement,utterance,speech,1,wild,wild,0.5,0.5,0,0.5,0.5,,,-20,30,0,,,,",
+    silent(2.2, 2.45),
+    spoken(2.45, 3.45, "wild", 0.8, 2),
+    spoken(2.45, 3.7, "", 0.7, 2),
+    "a.wav,4,6,gap,,,,,,,,,,,,,,,,,,,lost: 32000 samples lost",
+    spoken(6, 7, "calm", 0.0, 3),
+]
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([HEADER, *ROWS]) + "\n")
+    return path
+
+
+def test_by_hand(by_hand: Path) -> None:
+    found = statistics(read_timeline(by_hand))
+    assert found.audio_s == 7
+    assert found.scored_s == pytest.approx(1.5 + 1.0 + 1.0)
+    assert found.abstained_s == pytest.approx(0.25)
+    assert found.silent_s == pytest.approx(0.4 + 0.25)
+    assert found.lost_s == pytest.approx(2)
+    assert found.unscored_s == pytest.approx(7 - 3.5 - 0.25 - 0.65 - 2)
+    assert found.shares == pytest.approx({"calm": 2.25 / 3.5, "wild": 1.25 / 3.5})
+    assert found.transitions == {("calm", "wild"): 1}  # over the pause, not over the gap
+    assert (found.longest["wild"].start_s, found.longest["wild"].end_s) == (1.65, 3.45)
+    assert found.arousal_mean == pytest.approx((0.1 + 0.2 * 0.25 + 0.9 * 0.25 + 0.8 + 0.7 * 0.25 + 0) / 3.75)
+    assert found.arousal_p90 == 0.8  # a fifteenth of the speech is above it
+
+
+def test_episodes_go_over_pauses_and_end_at_gaps(by_hand: Path) -> None:
+    timeline = read_timeline(by_hand)
+    (episode,) = episodes(timeline, timeline.arousal > 0.6, 1.0)
+    assert (episode.start_s, episode.end_s) == (1.65, 3.7)
+    assert episodes(timeline, timeline.arousal > 0.6, 2.0) == []
+
+
+def test_a_real_timelines_seconds_add_up_to_its_audio(written: tuple[Path, Path]) -> None:
+    timeline = read_timeline(written[0])
+    found = statistics(timeline)
+    parts = found.scored_s + found.abstained_s + found.silent_s + found.lost_s + found.unscored_s
+    assert parts == pytest.approx(found.audio_s)
+    closed = [json.loads(line) for line in written[1].read_text().splitlines() if '"session.closed"' in line]
+    assert found.audio_s == pytest.approx(sum(e["audio_s"] for e in closed), abs=1.0)
+    assert found.lost_s == pytest.approx(2.0)
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert found.unscored_s < 0.2 * found.audio_s
+    for lane in lanes(timeline):
+        assert (np.diff(lane.start_s) > 0).all()
+        assert (lane.start_s[1:] >= lane.end_s[:-1] - 1e-9).all()
+        for before, after in pairwise(segments(timeline, lane)):
+            assert before.end_s <= after.start_s + 1e-9
+
+
+def test_no_rows_are_no_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(HEADER + "\n")
+    found = statistics(read_timeline(path))
+    assert (found.audio_s, found.scored_s, found.shares) == (0, 0, {"calm": 0, "wild": 0})
+    assert np.isnan(found.arousal_mean)
