@@ -35,9 +35,10 @@ CLIPS_A_STREAM = 5
 NO_SPEECH = 0.25
 IN_A_ROOM = 0.3
 TWO_NOISES = 0.3
+TELEPHONE, NARROW = 0.1, 0.25
 BEGINS_ANYWHERE = 0.7
 """Recordings begin in the middle of a word, too."""
-SNRS_DB = (-5.0, 40.0)
+SNRS_DB = (-5.0, 35.0)
 LEVELS_DBFS = (-55.0, -15.0)
 EPOCHS = 8
 BATCH = 4096
@@ -106,8 +107,8 @@ def make_stream(number: int, kit: Kit) -> Stream:
     n = len(stream.samples)
     if rng.random() < IN_A_ROOM:
         stream = Stream(degrade.reverberate(stream.samples, kit.rooms[rng.integers(len(kit.rooms))]), stream.speech)
-    kind = rng.integers(8)
-    made = (fan, typing, degrade.music)
+    kind = rng.integers(9)
+    made = (fan, typing, degrade.music, degrade.white_noise)
     if kind < 5:
         noise = varied(kit.noises[rng.integers(len(kit.noises))], n, rng)
         if rng.random() < TWO_NOISES:
@@ -120,6 +121,13 @@ def make_stream(number: int, kit: Kit) -> Stream:
         mixed, speech = noisy(stream, noise, float(rng.uniform(*SNRS_DB))), stream.speech
     # Every room also has its own quiet noise.
     mixed = mixed / np.sqrt(np.mean(np.square(mixed))) + 10 ** (rng.uniform(-60, -20) / 20) * rng.standard_normal(n)
+    mixed = mixed / max(float(np.abs(mixed).max()), 1e-6)
+    line = rng.random()
+    if line < TELEPHONE:
+        mixed = degrade.telephone(mixed.astype(np.float32))
+    elif line < TELEPHONE + NARROW:
+        mixed = degrade.filter_band(mixed.astype(np.float32), rng.uniform(0, 700), rng.uniform(1500, 8000))
+    mixed = mixed / np.sqrt(np.mean(np.square(mixed)))
     return Stream((mixed * 10 ** (rng.uniform(*LEVELS_DBFS) / 20)).astype(np.float32), speech)
 
 

@@ -14,6 +14,7 @@ from realtime_ser.cli.export import export
 from realtime_ser.cli.live import live
 from realtime_ser.cli.models import models
 from realtime_ser.cli.replay import replay
+from realtime_ser.cli.report import report
 from realtime_ser.errors import RealtimeSerError
 from realtime_ser.printable import printable
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Live speech emotion analysis: a microphone, recordings, CSV timelines.",
 )
-for command in (live, replay, analyze, export, devices, doctor, calibrate, models):
+for command in (live, replay, analyze, report, export, devices, doctor, calibrate, models):
     app.command()(command)
 
 

@@ -1,0 +1,245 @@
+"""A timeline as one self-contained HTML file (extra `report`)."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from realtime_ser.errors import ModelError, SettingsError, TimelineError
+from realtime_ser.settings import RATE_HZ
+from realtime_ser.sources.file import FileSource
+from realtime_ser.stages.model import find_model
+from realtime_ser.stages.resample import Resampler
+from realtime_ser.timeline.read import Timeline
+from realtime_ser.timeline.segments import Lane, lanes
+from realtime_ser.timeline.statistics import Statistics, statistics
+
+_PAGE = Path(__file__).parent / "page"
+_STATES = {"no_speech": 0, "speech": 1, "abstain": 2, "gap": 3}
+_MOST_COLUMNS = 3_000
+"""Of the spectrogram's picture."""
+_LONGEST_PITCH_S = 600.0
+"""Pitch of more than ten minutes cannot be read off a screen, and takes long."""
+_LENGTH_TOLERANCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A recording for the page."""
+
+    mp3: bytes
+    spectrogram_png: bytes
+    pitch_hz: NDArray[np.float64] | None
+    """NaN where there is none."""
+    pitch_step_s: float
+    duration_s: float
+
+
+def report(timelines: Sequence[Timeline], audio: Path | None = None) -> str:
+    """HTML of timelines, one below the other, with the recording of the first if it is given.
+
+    Raises
+    ------
+    TimelineError
+        If the audio is not as long as the timeline.
+    SourceError
+        If the audio cannot be read.
+    SettingsError
+        If the libraries for it are not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise SettingsError("plotly is not installed", "pip install 'realtime-ser[report]'") from None
+    heard = None if audio is None else _listen(audio, timelines[0])
+    sections: list[str] = []
+    data: list[dict[str, Any]] = []
+    for timeline in timelines:
+        found = lanes(timeline)
+        for lane in found:
+            name = Path(lane.file).name + (f", channel {lane.channel}" if lane.channel else "")
+            sections.append(
+                f"<section><h2>{html.escape(name)}</h2>"
+                f'<div class="plot"><div id="lane{len(data)}"></div><div class="cursor"></div></div>'
+                f"{_tables(statistics(_alone(timeline, lane)))}</section>"
+            )
+            data.append(_packed(timeline, lane, heard if timeline is timelines[0] else None))
+    problems = [f"{t.path}: {problem}" for t in timelines for problem in t.problems]
+    names = ", ".join(dict.fromkeys(t.path.name for t in timelines))
+    fields = {
+        "title": html.escape(f"Emotion timeline: {names}"),
+        "subtitle": html.escape(_subtitle(timelines[0])),
+        "problems": "".join(f'<p class="problem">{html.escape(problem)}</p>' for problem in problems),
+        "player": _player(heard),
+        "lanes": "\n".join(sections),
+        "card": _card(timelines[0]),
+        "style": (_PAGE / "report.css").read_text(encoding="utf-8"),
+        "script": (_PAGE / "report.js").read_text(encoding="utf-8"),
+        "plotly": get_plotlyjs(),
+        # A closing tag in a name must not end the script.
+        "data": json.dumps(data).replace("</", "<\\/"),
+    }
+    return Template((_PAGE / "report.html").read_text(encoding="utf-8")).substitute(fields)
+
+
+def _alone(timeline: Timeline, lane: Lane) -> Timeline:
+    return timeline.part((timeline.file == lane.file) & (timeline.channel == lane.channel))
+
+
+def _subtitle(timeline: Timeline) -> str:
+    sidecar = timeline.sidecar
+    parts = [f"model {sidecar.get('model_id', 'unknown')}", sidecar.get("model_licence"), sidecar.get("wall_time")]
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _encoded(values: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _bytes_of(values: NDArray[np.float64], scale: float) -> NDArray[np.int8]:
+    """As whole numbers of a byte; -128 for what does not exist."""
+    return np.where(np.isfinite(values), np.clip(np.round(values * scale), -127, 127), -128).astype(np.int8)
+
+
+def _packed(timeline: Timeline, lane: Lane, audio: Audio | None) -> dict[str, Any]:
+    """What the page draws a lane from: a day is seven bytes a row and some."""
+    rows = lane.rows
+    lost = timeline.event[rows] == "gap"
+    states = [3 if gap else _STATES[state] for gap, state in zip(lost, timeline.state[rows], strict=True)]
+    own = (timeline.file == lane.file) & (timeline.channel == lane.channel)
+    markers = np.flatnonzero(own & (timeline.event == "marker"))
+    gaps = np.flatnonzero(own & (timeline.event == "gap"))
+    packed: dict[str, Any] = {
+        "labels": timeline.labels,
+        "duration": float(lane.end_s.max(initial=1.0)),
+        "start": _encoded(lane.start_s.astype(np.float32)),
+        "end": _encoded(lane.end_s.astype(np.float32)),
+        "state": _encoded(np.array(states, np.uint8)),
+        "scores": _encoded(np.round(np.nan_to_num(timeline.scores_smooth[rows]) * 250).astype(np.uint8)),
+        "arousal": _encoded(_bytes_of(timeline.arousal[rows], 100)),
+        "valence": _encoded(_bytes_of(timeline.valence[rows], 100)),
+        "level": _encoded(_bytes_of(timeline.level_dbfs[rows], 1)),
+        "markers": [{"at": float(timeline.start_s[i]), "text": html.escape(str(timeline.note[i]))} for i in markers],
+        "gaps": [
+            {
+                "start": float(timeline.start_s[i]),
+                "end": float(timeline.end_s[i]),
+                "text": html.escape(str(timeline.note[i]).split(":")[0]),
+            }
+            for i in gaps
+        ],
+    }
+    if audio is not None:
+        packed["spectrogram"] = "data:image/png;base64," + base64.b64encode(audio.spectrogram_png).decode()
+        if audio.pitch_hz is not None:
+            at = np.round(np.arange(len(audio.pitch_hz)) * audio.pitch_step_s, 3).tolist()
+            packed["pitch"] = {"x": at, "y": [None if np.isnan(hz) else round(hz, 1) for hz in audio.pitch_hz.tolist()]}
+    return packed
+
+
+def _tables(found: Statistics) -> str:
+    def seconds(value: float) -> str:
+        return f"{value:.1f} s" if value < 600 else f"{value / 60:.1f} min"
+
+    def number(value: float) -> str:
+        return f"{value:+.2f}" if np.isfinite(value) else "–"
+
+    def table(caption: str, rows: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> str:
+        body = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+        return f"<table><caption>{caption}</caption>{body}</table>" if body else ""
+
+    coverage = {
+        "scored": found.scored_s,
+        "unsure": found.abstained_s,
+        "silent": found.silent_s,
+        "too short to score": found.unscored_s,
+        "lost": found.lost_s,
+    }
+    shares = sorted(found.shares.items(), key=lambda item: -item[1])
+    transitions = sorted(found.transitions.items(), key=lambda item: -item[1])[:8]
+    longest = sorted(found.longest.items(), key=lambda item: -item[1].duration_s)
+    tables = (
+        table("Coverage", [("audio", seconds(found.audio_s)), *((k, seconds(v)) for k, v in coverage.items())]),
+        table("Share of the scored speech", [(label, f"{share:.0%}") for label, share in shares if share >= 0.005]),
+        table(
+            "Arousal and valence",
+            [
+                ("mean arousal", number(found.arousal_mean)),
+                ("90th percentile", number(found.arousal_p90)),
+                ("mean valence", number(found.valence_mean)),
+                ("90th percentile", number(found.valence_p90)),
+            ],
+        ),
+        table("Longest stretch", [(k, f"{seconds(e.duration_s)} at {seconds(e.start_s)}") for k, e in longest]),
+        table("Transitions", [(f"{a} → {b}", str(n)) for (a, b), n in transitions]),
+    )
+    return f'<div class="tables">{"".join(tables)}</div>'
+
+
+def _card(timeline: Timeline) -> str:
+    """The bundled model's own, if it is that model."""
+    try:
+        card = find_model(str(timeline.sidecar.get("model_id"))) / "card.md"
+        text = card.read_text(encoding="utf-8")
+    except (ModelError, OSError):
+        return ""
+    return f"<details><summary>The model's card and figures</summary><pre>{html.escape(text)}</pre></details>"
+
+
+def _player(audio: Audio | None) -> str:
+    if audio is None:
+        return ""
+    return (
+        f'<audio controls preload="auto" src="data:audio/mpeg;base64,{base64.b64encode(audio.mp3).decode()}"></audio>'
+    )
+
+
+def _listen(path: Path, timeline: Timeline) -> Audio:
+    """Decode, compress and picture a recording; raises TimelineError if its length is not the timeline's."""
+    source = FileSource(path)
+    resampler = Resampler(source.rate_hz, source.channels)
+    blocks = [resampler.push(block) for block in source]
+    samples = np.concatenate([*blocks, resampler.flush()])
+    duration_s = len(samples) / RATE_HZ
+    if abs(duration_s - timeline.duration_s) > _LENGTH_TOLERANCE_S:
+        raise TimelineError(
+            f"{path}: is {duration_s:.1f} s long, the timeline {timeline.duration_s:.1f} s",
+            "give the recording that the timeline was made of",
+        )
+    mp3 = io.BytesIO()
+    soundfile.write(mp3, samples, RATE_HZ, format="MP3")
+    step = max(RATE_HZ // 100, len(samples) // _MOST_COLUMNS)
+    pitch_hz = _pitch(samples, step) if duration_s <= _LONGEST_PITCH_S else None
+    return Audio(mp3.getvalue(), _spectrogram(samples, step), pitch_hz, step / RATE_HZ, duration_s)
+
+
+def _spectrogram(samples: NDArray[np.float32], step: int) -> bytes:
+    """A picture of the mel spectrogram over 80 dB, a column every `step` samples."""
+    import librosa
+    from matplotlib import image
+
+    mel = librosa.feature.melspectrogram(y=samples, sr=RATE_HZ, n_fft=1024, hop_length=step, n_mels=96, fmax=8000)
+    picture = io.BytesIO()
+    image.imsave(picture, librosa.power_to_db(mel, ref=np.max, top_db=80)[::-1], cmap="magma", format="png")
+    return picture.getvalue()
+
+
+def _pitch(samples: NDArray[np.float32], step: int) -> NDArray[np.float64]:
+    """Probabilistic YIN (Mauch and Dixon, 2014) between 65 and 500 Hz; NaN where nothing is voiced."""
+    import librosa
+
+    hz: NDArray[np.float64] = librosa.pyin(
+        samples, fmin=65, fmax=500, sr=RATE_HZ, frame_length=1024, hop_length=step, resolution=0.2
+    )[0]
+    return hz

@@ -1,0 +1,171 @@
+"""The page in a real headless Chromium: it draws, zooms, plays, and complains of nothing."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from realtime_ser.errors import TimelineError
+from realtime_ser.timeline.read import Timeline, read_timeline
+from realtime_ser.timeline.report import report
+from tests.cli.program import one_line, program
+
+pytest.importorskip("plotly")
+pytest.importorskip("matplotlib")
+
+Demo = tuple[NDArray[np.int16], int]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, headless."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--mute-audio", "--autoplay-policy=no-user-gesture-required"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+def size(browser: Any, width: int, scheme: str) -> None:
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    wish = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
+
+
+def until(browser: Any, script: str, limit_s: float = 20) -> Any:
+    deadline = time.monotonic() + limit_s
+    while not (found := browser.execute_script(f"return {script}")):
+        assert time.monotonic() < deadline, f"never true: {script}"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(written: tuple[Path, Path], demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The call and its recording, which is as long as the timeline."""
+    folder = tmp_path_factory.mktemp("report")
+    samples, rate_hz = demo
+    soundfile.write(folder / "call.wav", samples[: 31 * rate_hz], rate_hz)
+    path = folder / "call.html"
+    path.write_text(report([read_timeline(written[0])], folder / "call.wav"), encoding="utf-8")
+    return path
+
+
+DRAWN = "['lane0', 'lane1'].every((id) => document.getElementById(id)._fullLayout !== undefined)"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_draws_both_lanes_without_an_error_or_a_request(browser: Any, page: Path, width: int, scheme: str) -> None:
+    size(browser, width, scheme)
+    browser.get(page.as_uri())
+    until(browser, DRAWN)
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    requested = browser.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")
+    assert [name for name in requested if not name.startswith("data:")] == []
+    text = browser.find_element("tag name", "body").text
+    assert "call, one.wav, channel 1" in text
+    assert "call, one.wav, channel 2" in text
+    assert "Coverage" in text
+    shown = browser.execute_script("return document.getElementById('lane0').layout.annotations.map((a) => a.text)")
+    assert '⚑ he said "no"'.replace('"', "&quot;") in shown
+    assert "▨ a test" in shown
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_zooming_in_shows_more(browser: Any, page: Path) -> None:
+    size(browser, 1280, "light")
+    browser.get(page.as_uri())
+    until(browser, DRAWN)
+    step = "(() => { const x = document.getElementById('lane0').data[0].x; return x[1] - x[0]; })()"
+    before = browser.execute_script(f"return {step}")
+    browser.execute_script("Plotly.relayout('lane0', {'xaxis.range[0]': 2, 'xaxis.range[1]': 6})")
+    until(browser, f"{step} < {before / 3}")
+    seen = browser.execute_script("return document.getElementById('lane0').data[0].x")
+    assert seen[0] == pytest.approx(2)
+    assert seen[-1] < 6
+    browser.execute_script("Plotly.relayout('lane0', {'xaxis.autorange': true})")
+    until(browser, f"{step} > {before * 0.9}")
+    assert browser.get_log("browser") == []
+
+
+def test_the_cursor_goes_with_the_sound(browser: Any, page: Path) -> None:
+    size(browser, 1280, "light")
+    browser.get(page.as_uri())
+    until(browser, DRAWN)
+    until(browser, "document.querySelector('audio').readyState >= 3")
+    assert browser.execute_script("return document.querySelector('audio').duration") == pytest.approx(31, abs=0.2)
+    browser.execute_script("const a = document.querySelector('audio'); a.currentTime = 10; a.play()")
+    until(browser, "document.querySelector('audio').currentTime > 10.5")
+    browser.execute_script("document.querySelector('audio').pause()")
+    place = """(() => {
+        const axis = document.getElementById('lane0')._fullLayout.xaxis;
+        const left = parseFloat(document.querySelector('.cursor').style.left);
+        return [axis.p2l(left - axis._offset), document.querySelector('audio').currentTime];
+    })()"""
+    at_s, playing_s = browser.execute_script(f"return {place}")
+    assert at_s == pytest.approx(playing_s, abs=0.3)
+    assert browser.get_log("browser") == []
+
+
+def test_a_name_cannot_bring_a_script(browser: Any, written: tuple[Path, Path], tmp_path: Path) -> None:
+    evil = tmp_path / "evil.csv"
+    name = "</script><script>document.title='pwned'</script>"
+    evil.write_text(written[0].read_text().replace('"call, one.wav"', name).replace("a test", f"<img src=x>{name}"))
+    path = tmp_path / "evil.html"
+    path.write_text(report([read_timeline(evil)]), encoding="utf-8")
+    browser.get(path.as_uri())
+    until(browser, DRAWN)
+    assert browser.title == "Emotion timeline: evil.csv"
+    assert browser.get_log("browser") == []
+
+
+def test_the_pages_data_is_the_timelines(page: Path, written: tuple[Path, Path], browser: Any) -> None:
+    timeline: Timeline = read_timeline(written[0])
+    browser.get(page.as_uri())
+    until(browser, DRAWN)
+    ends = browser.execute_script("return Array.from(LANES[0].end)")
+    scores = np.array(browser.execute_script("return Array.from(LANES[0].scores)")).reshape(len(ends), -1) / 250
+    rows = timeline.hops & (timeline.channel == 1) & (timeline.state != "no_speech")
+    at = {round(end, 3): row for end, row in zip(ends, scores.tolist(), strict=True)}
+    found = [at[round(float(np.float32(end)), 3)] for end in timeline.end_s[rows]]
+    np.testing.assert_allclose(found, timeline.scores_smooth[rows], atol=0.0021)
+
+
+def test_audio_of_another_length_is_refused(written: tuple[Path, Path], demo: Demo, tmp_path: Path) -> None:
+    samples, rate_hz = demo
+    soundfile.write(tmp_path / "short.wav", samples[: 5 * rate_hz], rate_hz)
+    with pytest.raises(TimelineError, match=r"is 5\.0 s long, the timeline"):
+        report([read_timeline(written[0])], tmp_path / "short.wav")
+
+
+def test_the_command_writes_page_and_pictures_once(written: tuple[Path, Path], tmp_path: Path) -> None:
+    out, png, svg = (tmp_path / f"r{suffix}" for suffix in (".html", ".png", ".svg"))
+    command = ("report", written[0], written[1], "-o", out, "--png", png, "--svg", svg)
+    assert program(*command).stdout.splitlines() == [str(out), str(png), str(svg)]
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in svg.read_bytes()
+    assert out.read_text(encoding="utf-8").count('class="plot"') == 4
+    one_line(program(*command), 1, "exists already")
+    one_line(program("report", written[0], "-o", tmp_path / "x.html", "--png", tmp_path / "x.gif"), 2, "ends in .png")
+    one_line(program("report", tmp_path / "none.csv"), 1, "no such file")
+    one_line(program("report", tmp_path / "a.wav"), 2, "give timelines")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.html", "r.png", "r.svg"]
