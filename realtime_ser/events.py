@@ -133,6 +133,15 @@ class Warning(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alert(Event):
+    """A rule came true over the smoothed trace."""
+
+    type: ClassVar[str] = "alert"
+    rule: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Marker(Event):
     """The user marked this moment."""
 

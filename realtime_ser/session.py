@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from realtime_ser.stages.model import Model, load_model
 from realtime_ser.stages.monitor import InputMonitor, Levels, Notice, bad_samples, doubt
 from realtime_ser.stages.profile import Profile
 from realtime_ser.stages.resample import Resampler, to_float32
+from realtime_ser.stages.rules import RuleWatch, parse_rule, value_of
 from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
 from realtime_ser.stages.window import SlidingWindow, Window
 from realtime_ser.stages.window_model import WindowModel
@@ -63,13 +64,15 @@ class Session:
         Which channel of it they are, for the record; None for all.
     profile
         The speaker's own neutral speech (`realtime-ser calibrate`): the trace is then relative to it.
+    rules
+        Such as "arousal > 0.7 for 8s": each gives an `alert` when it comes true (`stages/rules.py`).
 
     Raises
     ------
     ModelError
         If the model cannot be loaded.
     SettingsError
-        If the settings ask for what the model cannot do.
+        If the settings ask for what the model cannot do, or a rule cannot be understood.
     ProfileError
         If the profile was made with another model.
     """
@@ -81,6 +84,7 @@ class Session:
         source: str = "push",
         channel: int | None = None,
         profile: Profile | None = None,
+        rules: Sequence[str] = (),
     ) -> None:
         self._model = load_model(model) if model is None or isinstance(model, str) else model
         self._settings = s = settings or SessionSettings()
@@ -92,6 +96,9 @@ class Session:
         if profile:
             profile.check(contract.model_id, self._model.sha256)
         self._profile = profile
+        self._watches = [RuleWatch(parse_rule(rule, contract.labels)) for rule in rules]
+        self._told_to = 0
+        """Up to where hops have told of this utterance."""
         self._source = source
         self._channel = channel
         self._session_id = uuid.uuid4().hex
@@ -176,6 +183,8 @@ class Session:
         self._monitor.reset()
         self._trace.reset()
         self._levels.clear()
+        for watch in self._watches:
+            watch.reset()
         self._at = self._hop_start = self._base
         self._emit(events.Gap, start, self._base, cause=cause, lost_samples=lost_samples)
         return self._take()
@@ -372,7 +381,7 @@ class Session:
             for notice in self._monitor.speech(levels["level_dbfs"], levels["snr_db"]):
                 self._notice(notice)
         arousal, valence = affect(self.labels, point.posteriors)
-        return self._measure(
+        measurement = self._measure(
             start,
             end,
             trigger,
@@ -388,6 +397,17 @@ class Session:
             valence=valence,
             **levels,
         )
+        if trigger == "hop":
+            self._watch(measurement, max(start, self._told_to), end)
+            self._told_to = end
+        return measurement
+
+    def _watch(self, measurement: events.Measurement, start: int, end: int) -> None:
+        """Rules hear the trace, and of each hop only what is new."""
+        for watch in self._watches:
+            value = value_of(watch.rule.name, measurement)
+            if value is not None and watch.push(value, start / RATE_HZ, end / RATE_HZ):
+                self._emit(events.Alert, end, end, rule=watch.rule.text, value=value)
 
     def _count(self, label: str | None, window: Window, per_embedding: int) -> None:
         """Scored time: what is new in this window since the last."""

@@ -8,6 +8,7 @@ import typer
 
 from realtime_ser.cli.analyze import analyze
 from realtime_ser.cli.calibrate import calibrate
+from realtime_ser.cli.compare import compare
 from realtime_ser.cli.devices import devices
 from realtime_ser.cli.doctor import doctor
 from realtime_ser.cli.export import export
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Live speech emotion analysis: a microphone, recordings, CSV timelines.",
 )
-for command in (live, replay, analyze, report, export, devices, doctor, calibrate, models):
+for command in (live, replay, analyze, report, export, compare, devices, doctor, calibrate, models):
     app.command()(command)
 
 

@@ -27,13 +27,18 @@ def live(
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
     profile: options.Profile = None,
+    on: options.On = None,
+    run: options.Run = None,
+    webhook: options.Webhook = None,
+    osc: options.Osc = None,
+    lsl: options.Lsl = False,
     record: Annotated[Path | None, typer.Option("--record", help="Record the audio to this FLAC file.")] = None,
     duration: options.Duration = None,
     plain: options.Plain = False,
 ) -> None:
     """Analyse the microphone. No audio is sent, and none stored without --record."""
     from realtime_ser.cli.signals import StopSignals
-    from realtime_ser.cli.stream import Pace, open_session, open_sinks, open_view, stream
+    from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, stream
     from realtime_ser.sinks.background import Background
     from realtime_ser.sinks.recording import FlacRecording
     from realtime_ser.sources.microphone import Microphone
@@ -42,9 +47,10 @@ def live(
     settings = options.settings_of(window, hop, smooth, denoise)
     microphone = Microphone(options.device_of(device), int(channel) if channel.isdigit() else None)
     channels = options.channels_of(channel, microphone.channels)
-    session = open_session(model, settings, microphone.name, channels, options.profile_of(profile))
+    session = open_session(model, settings, microphone.name, channels, options.profile_of(profile), on or ())
     with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
+        actions = open_outputs(stack, sinks, session, microphone.name, on, run, webhook, osc, lsl)
         view = open_view(plain, jsonl == "-", csv, channels, record)
         pace = Pace(float("inf"), lambda: microphone.backlog_s)
         recording = None
@@ -52,5 +58,5 @@ def live(
             flac = FlacRecording(record, microphone.rate_hz, microphone.channels, overwrite)
             recording = Background(flac, most_waiting=_MOST_BLOCKS)
             stack.callback(recording.close)
-        code = stream(microphone, session, sinks, view, pace, signals, duration, recording)
+        code = stream(microphone, session, sinks, view, pace, signals, duration, recording, actions)
     raise typer.Exit(code)

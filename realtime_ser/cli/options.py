@@ -24,6 +24,13 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="Write the timeline to t
 Jsonl = Annotated[
     str | None, typer.Option("--jsonl", help="Write all events as JSON Lines to this file; - for stdout.")
 ]
+On = Annotated[
+    list[str] | None, typer.Option("--on", metavar="RULE", help="Alert when it comes true: 'arousal > 0.7 for 8s'.")
+]
+Run = Annotated[str | None, typer.Option("--run", metavar="COMMAND", help="Run this at each alert.")]
+Webhook = Annotated[str | None, typer.Option("--webhook", metavar="URL", help="POST each alert to this address.")]
+Osc = Annotated[str | None, typer.Option("--osc", metavar="HOST:PORT", help="Send the trace as Open Sound Control.")]
+Lsl = Annotated[bool, typer.Option("--lsl", help="Offer the trace as a Lab Streaming Layer outlet.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result file that exists.")]
 Append = Annotated[bool, typer.Option("--append", help="Go on in a result file that exists.")]
 Window = Annotated[float, typer.Option("--window", help="Seconds of speech behind each measurement, 0.5 to 10.")]

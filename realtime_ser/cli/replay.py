@@ -29,12 +29,17 @@ def replay(
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
     profile: options.Profile = None,
+    on: options.On = None,
+    run: options.Run = None,
+    webhook: options.Webhook = None,
+    osc: options.Osc = None,
+    lsl: options.Lsl = False,
     duration: options.Duration = None,
     plain: options.Plain = False,
 ) -> None:
     """Replay a recording as a live stream, with the dashboard."""
     from realtime_ser.cli.signals import StopSignals
-    from realtime_ser.cli.stream import Pace, open_session, open_sinks, open_view, stream
+    from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, stream
     from realtime_ser.sources import Source
     from realtime_ser.sources.demo import demo_path
     from realtime_ser.sources.file import FileSource
@@ -53,11 +58,12 @@ def replay(
         block_s = 0.5 if pace_speed == float("inf") else 0.05
         audio = FileSource(demo_path() if source == "demo" else source, block_s)
     channels = options.channels_of(channel, audio.channels)
-    session = open_session(model, settings, audio.name, channels, options.profile_of(profile))
+    session = open_session(model, settings, audio.name, channels, options.profile_of(profile), on or ())
     with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, live=pace_speed <= 1)
+        actions = open_outputs(stack, sinks, session, audio.name, on, run, webhook, osc, lsl)
         view = open_view(plain, jsonl == "-", csv, channels)
-        code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration)
+        code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration, actions=actions)
     raise typer.Exit(code)
 
 

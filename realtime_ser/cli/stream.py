@@ -17,9 +17,12 @@ from realtime_ser.events import Event, SessionClosed
 from realtime_ser.printable import printable
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, SessionSettings
+from realtime_ser.sinks.actions import AlertActions
 from realtime_ser.sinks.background import Background, Sink
 from realtime_ser.sinks.csv import CsvSink
 from realtime_ser.sinks.jsonl import JsonLinesSink
+from realtime_ser.sinks.lsl import LslSink
+from realtime_ser.sinks.osc import OscSink
 from realtime_ser.sinks.recording import Recorded
 from realtime_ser.sources import Block, Lost, Source
 from realtime_ser.stages.monitor import Notice
@@ -68,13 +71,14 @@ def open_session(
     source: str,
     channels: list[int] | None,
     profile: Profile | None = None,
+    rules: Sequence[str] = (),
 ) -> Session | ChannelSessions:
     """A session for the mix of all channels, or for each of some."""
     if channels is None:
-        return Session(model, settings, source, profile=profile)
+        return Session(model, settings, source, profile=profile, rules=rules)
     if profile and len(channels) > 1:
         raise UsageError("a profile is one speaker's, not each channel's", "choose one --channel")
-    return ChannelSessions(channels, lambda channel: Session(model, settings, source, channel, profile))
+    return ChannelSessions(channels, lambda channel: Session(model, settings, source, channel, profile, rules))
 
 
 def open_sinks(
@@ -99,6 +103,42 @@ def open_sinks(
     return sinks
 
 
+def open_outputs(
+    stack: ExitStack,
+    sinks: list[Sink[Event]],
+    session: Session | ChannelSessions,
+    name: str,
+    on: Sequence[str] | None,
+    command: str | None,
+    url: str | None,
+    osc: str | None,
+    lsl: bool,
+) -> AlertActions | None:
+    """Add to the sinks what sends events elsewhere, each in a thread of its own; gives the actions of rules, if any."""
+    actions = None
+    more: list[Sink[Event]] = []
+    if command or url:
+        if not on:
+            raise UsageError("--run and --webhook need a rule", "give --on 'arousal > 0.7 for 8s'")
+        actions = AlertActions(command, url)
+        more.append(actions)
+        stack.callback(_tell_late_problems, actions)  # behind the sink's closing: what failed after the session's end
+    if osc:
+        more.append(OscSink(osc))
+    if lsl:
+        more.append(LslSink(session.labels, name))
+    for sink in more:
+        outside = Background(sink, finishes=False)
+        stack.callback(outside.close)
+        sinks.append(outside)
+    return actions
+
+
+def _tell_late_problems(actions: AlertActions) -> None:
+    for problem in actions.problems:
+        print(f"realtime-ser: {printable(problem.message)}", file=sys.stderr)
+
+
 def open_view(
     plain: bool, stdout_taken: bool, csv: Path | None, channels: list[int] | None, recording: Path | None = None
 ) -> Dashboard | PlainLines:
@@ -117,6 +157,7 @@ def stream(
     signals: StopSignals,
     duration_s: float | None = None,
     recording: Background[Recorded] | None = None,
+    actions: AlertActions | None = None,
 ) -> int:
     """Run to the end of the source, to `duration_s`, or until asked to stop; returns the exit code.
 
@@ -171,6 +212,8 @@ def stream(
                 pace.worked(time.perf_counter() - begun)
                 audio_s = session.clock_s
                 view.progress(audio_s, pace.lag_s(audio_s), pace.real_time_factor(audio_s), lost / source.rate_hz)
+                while actions is not None and actions.problems:
+                    deliver(session.warn(actions.problems.popleft()))
                 for key in view.pressed():
                     if key == "m":
                         deliver(session.mark("marker"))

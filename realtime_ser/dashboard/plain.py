@@ -5,7 +5,17 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TextIO
 
-from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, SpeechEnded, SpeechStarted, Warning
+from realtime_ser.events import (
+    Alert,
+    Event,
+    Gap,
+    Marker,
+    Measurement,
+    SessionCreated,
+    SpeechEnded,
+    SpeechStarted,
+    Warning,
+)
 from realtime_ser.printable import printable
 
 
@@ -49,6 +59,8 @@ class PlainLines:
                 self._line(event, event.start_s, f"warning: {printable(event.message)}: {printable(event.remedy)}")
             case Marker():
                 self._line(event, event.start_s, f"marker: {printable(event.text)}")
+            case Alert():
+                self._line(event, event.start_s, f"alert: {printable(event.rule)}: {event.value:.2f}")
             case _:
                 pass
 

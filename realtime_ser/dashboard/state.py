@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from realtime_ser.events import (
+    Alert,
     Event,
     Gap,
     Marker,
@@ -107,6 +108,8 @@ class DashboardState:
                     self._add(Point(event.start_s, "no_speech", {}))
                 case Marker():
                     self._markers.append(event.start_s)
+                case Alert():
+                    self._now = replace(self._now, warning=f"alert: {event.rule}: {event.value:.2f}")
                 case Warning():
                     self._now = replace(self._now, warning=f"{event.message}: {event.remedy}")
                 case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from realtime_ser.errors import SinkError
@@ -26,7 +27,9 @@ class Sink(Protocol[T_contra]):
 
 
 class Background(Generic[T]):
-    """Hands items to `sink` in order; `close` waits until all are written. At most `most_waiting` are kept.
+    """Hands items to `sink` in order. At most `most_waiting` are kept.
+
+    `close` waits until all are written, or, without `finishes`, only for the one in hand.
 
     An error of the sink is raised by the next `write`, or by `close`.
 
@@ -36,8 +39,9 @@ class Background(Generic[T]):
         The sink's own, or that it has fallen behind by more than can be kept.
     """
 
-    def __init__(self, sink: Sink[T], most_waiting: int = MOST_EVENTS) -> None:
+    def __init__(self, sink: Sink[T], most_waiting: int = MOST_EVENTS, finishes: bool = True) -> None:
         self._sink = sink
+        self._finishes = finishes
         self._waiting: queue.Queue[T | None] = queue.Queue(most_waiting)
         self._error: SinkError | None = None
         self._thread = threading.Thread(target=self._run, name=type(sink).__name__, daemon=True)
@@ -53,6 +57,9 @@ class Background(Generic[T]):
 
     def close(self) -> None:
         """Write what waits, then close the sink; a disk that hangs is given up after a while."""
+        while not self._finishes and not self._waiting.empty():
+            with suppress(queue.Empty):
+                self._waiting.get_nowait()
         try:
             self._waiting.put(None, timeout=_PATIENCE_S)
         except queue.Full:

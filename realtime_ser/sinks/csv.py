@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from realtime_ser.errors import SinkError
-from realtime_ser.events import SCHEMA, Event, Gap, Marker, Measurement, SessionCreated, Warning
+from realtime_ser.events import SCHEMA, Alert, Event, Gap, Marker, Measurement, SessionCreated, Warning
 from realtime_ser.printable import printable
 from realtime_ser.sinks._file import LineFile, Mode, first_line, write_atomically
 
@@ -107,6 +107,8 @@ class CsvSink:
                 self._row(event, {"note": f"{event.code}: {event.message}; {event.remedy}"})
             case Marker():
                 self._row(event, {"note": event.text})
+            case Alert():
+                self._row(event, {"note": f"{event.rule}: {event.value:.2f}"})
             case _:
                 pass
 

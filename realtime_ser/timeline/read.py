@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime_ser.errors import TimelineError
+from realtime_ser.errors import SettingsError, TimelineError
+
+if TYPE_CHECKING:
+    import pandas
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]
@@ -38,7 +41,7 @@ class Timeline:
     start_s: Floats
     end_s: Floats
     event: Texts
-    """`measurement`, `gap`, `warning` or `marker`."""
+    """`measurement`, `gap`, `warning`, `marker` or `alert`."""
     trigger: Texts
     """`hop`, `utterance` or `file` for measurements."""
     state: Texts
@@ -67,6 +70,14 @@ class Timeline:
 
     def __len__(self) -> int:
         return len(self.start_s)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """As a data frame with the CSV's columns; raises SettingsError without pandas (extra `export`)."""
+        try:
+            import pandas
+        except ImportError:
+            raise SettingsError("pandas is not installed", "pip install 'realtime-ser[export]'") from None
+        return pandas.DataFrame(self.columns())
 
     @property
     def hops(self) -> NDArray[np.bool_]:
@@ -193,7 +204,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
             break
         if kind == "session.created":
             created = created or event
-        elif kind in ("measurement", "gap", "warning", "marker"):
+        elif kind in ("measurement", "gap", "warning", "marker", "alert"):
             events.append(event)
     if not created:
         raise TimelineError(f"{path}: is no timeline", "name a timeline that --csv or --jsonl wrote")
@@ -226,6 +237,8 @@ def _note(event: dict[str, Any]) -> str:
             return f"{event['code']}: {event['message']}; {event['remedy']}"
         case "marker":
             return str(event["text"])
+        case "alert":
+            return f"{event['rule']}: {event['value']:.2f}"
         case _:
             return ""
 

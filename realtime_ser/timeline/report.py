@@ -118,7 +118,7 @@ def _packed(timeline: Timeline, lane: Lane, audio: Audio | None) -> dict[str, An
     lost = timeline.event[rows] == "gap"
     states = [3 if gap else _STATES[state] for gap, state in zip(lost, timeline.state[rows], strict=True)]
     own = (timeline.file == lane.file) & (timeline.channel == lane.channel)
-    markers = np.flatnonzero(own & (timeline.event == "marker"))
+    markers = np.flatnonzero(own & ((timeline.event == "marker") | (timeline.event == "alert")))
     gaps = np.flatnonzero(own & (timeline.event == "gap"))
     packed: dict[str, Any] = {
         "labels": timeline.labels,

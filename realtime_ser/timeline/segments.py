@@ -55,10 +55,15 @@ class Segment:
 
 def lanes(timeline: Timeline) -> list[Lane]:
     """Each channel of each recording, in the order in which they first appear."""
-    used = timeline.hops | (timeline.event == "gap")
+    numbers: dict[tuple[str, int], int] = {}
+    keys = zip(timeline.file, timeline.channel.tolist(), strict=True)
+    number = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+    used = np.flatnonzero(timeline.hops | (timeline.event == "gap"))
+    # By lane, and within it by time, should the rows of a file have been moved about.
+    used = used[np.lexsort((timeline.end_s[used], number[used]))]
+    parts = np.split(used, np.searchsorted(number[used], np.arange(1, len(numbers))))
     found = []
-    for file, channel in dict.fromkeys(zip(timeline.file, timeline.channel.tolist(), strict=True)):
-        rows = np.flatnonzero(used & (timeline.file == file) & (timeline.channel == channel))
+    for (file, channel), rows in zip(numbers, parts, strict=False):
         # As lists: scalars of arrays are slow to go through one by one.
         start_s, end_s = timeline.start_s[rows].tolist(), timeline.end_s[rows].tolist()
         speaks = ((timeline.state[rows] != "no_speech") & (timeline.event[rows] != "gap")).tolist()

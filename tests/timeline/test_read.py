@@ -29,6 +29,13 @@ def test_both_forms_say_the_same(written: tuple[Path, Path]) -> None:
     assert table.note[table.event == "marker"].tolist() == ['he said "no"'] * 2
 
 
+def test_it_is_a_data_frame_for_who_wants_one(written: tuple[Path, Path]) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = read_timeline(written[0]).to_pandas()
+    assert list(frame.columns) == written[0].read_text().splitlines()[0].split(",")
+    assert frame["end"].max() == pandas.read_csv(written[0])["end"].max()
+
+
 def test_a_timeline_of_version_0_1_is_read(written: tuple[Path, Path], tmp_path: Path) -> None:
     rows = [line.split(",") for line in written[0].read_text().splitlines() if '"' not in line]
     at = rows[0].index("channel")

@@ -90,6 +90,12 @@ def test_a_real_timelines_seconds_add_up_to_its_audio(written: tuple[Path, Path]
             assert before.end_s <= after.start_s + 1e-9
 
 
+def test_rows_out_of_order_say_the_same(by_hand: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.csv"
+    moved.write_text("\n".join([HEADER, *ROWS[5:], *ROWS[:5]]) + "\n")
+    assert statistics(read_timeline(moved)) == statistics(read_timeline(by_hand))
+
+
 def test_no_rows_are_no_seconds(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(HEADER + "\n")

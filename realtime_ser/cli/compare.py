@@ -1,0 +1,122 @@
+"""`realtime-ser compare`: the timeline beside what people heard, and clips for them to rate."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from realtime_ser.cli import options
+from realtime_ser.printable import printable
+
+if TYPE_CHECKING:
+    from realtime_ser.timeline.compare import Comparison
+    from realtime_ser.timeline.read import Timeline
+
+
+def compare(
+    timeline: Annotated[Path, typer.Argument(help="What --csv or --jsonl wrote.")],
+    labels: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Labels of one or more raters: Audacity, TextGrid, ELAN, audformat, CSV."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Write so many uncertain and so many random windows as clips to rate.", min=1)
+    ] = None,
+    audio: Annotated[Path | None, typer.Option(help="The recording, for --sample.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="A new folder, for --sample.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Agreement, kappa, confusion and concordance of a timeline with human labels."""
+    from realtime_ser.errors import UsageError
+    from realtime_ser.timeline.annotations import read_annotations
+    from realtime_ser.timeline.compare import compare as measure
+    from realtime_ser.timeline.read import read_timeline
+
+    found = read_timeline(timeline)
+    for problem in found.problems:
+        print(f"realtime-ser: {printable(str(timeline))}: {problem}", file=sys.stderr)
+    if sample is not None:
+        if labels or audio is None or out is None:
+            raise UsageError("--sample needs --audio and --out, and no labels", "they are to be made")
+        write_sample(found, sample, audio, out)
+        return
+    if not labels:
+        raise UsageError("no labels to compare with", "give a file of them, or --sample to make one")
+    tell(measure(found, [read_annotations(path) for path in labels]), as_json)
+
+
+def tell(result: Comparison, as_json: bool) -> None:
+    """Print it for people or programs."""
+    import json
+    from dataclasses import asdict
+
+    if as_json:
+        content = asdict(result) | {"confusion": result.confusion.tolist()}
+        print(json.dumps({k: None if v != v else v for k, v in content.items()}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    def number(value: float) -> str:
+        return "–" if value != value else f"{value:.2f}"
+
+    print(
+        f"{result.compared_s:.2f} s compared; {result.only_timeline_s:.2f} s labelled by the timeline alone, "
+        f"{result.only_raters_s:.2f} s by people alone"
+    )
+    print(f"agreement {result.agreement:.0%}, Cohen's kappa {number(result.cohens_kappa)}, "
+          f"Fleiss' kappa {number(result.fleiss_kappa)}")  # fmt: skip
+    print(f"concordance: arousal {number(result.arousal_concordance)}, valence {number(result.valence_concordance)}")
+    table = Table(title="moments: people by row, timeline by column", box=None, title_justify="left")
+    used = [i for i in range(len(result.labels)) if result.confusion[i].any() or result.confusion[:, i].any()]
+    table.add_column("")
+    for i in used:
+        table.add_column(printable(result.labels[i]), justify="right")
+    for i in used:
+        table.add_row(printable(result.labels[i]), *(str(result.confusion[i, j]) for j in used))
+    Console().print(table)
+
+
+def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
+    """Clips in an order that tells nothing, and a table with a blank for each; which are which stands in key.csv.
+
+    Raises
+    ------
+    SinkError
+        If the folder exists, or cannot be written.
+    SourceError
+        If the audio cannot be read.
+    """
+    import numpy as np
+    import soundfile
+
+    from realtime_ser.errors import SinkError
+    from realtime_ser.sources.file import FileSource
+    from realtime_ser.timeline.compare import most_uncertain, random_windows
+
+    source = FileSource(audio)
+    uncertain = most_uncertain(timeline, n)
+    drawn = random_windows(timeline, n, uncertain)
+    chosen = [(*w, "uncertain") for w in uncertain] + [(*w, "random") for w in drawn]
+    chosen = [chosen[i] for i in np.random.default_rng(1).permutation(len(chosen))]
+    samples = np.concatenate(list(source))
+    try:
+        out.mkdir()
+        with (out / "labels.csv").open("w", newline="") as blank, (out / "key.csv").open("w", newline="") as key:
+            blanks, keys = csv.writer(blank), csv.writer(key)
+            blanks.writerow(["clip", "start", "end", "label", "arousal", "valence"])
+            keys.writerow(["clip", "start", "end", "drawn"])
+            for number, (start_s, end_s, why) in enumerate(chosen, 1):
+                name = f"{number:03}.wav"
+                part = samples[round(start_s * source.rate_hz) : round(end_s * source.rate_hz)]
+                soundfile.write(out / name, part, source.rate_hz)
+                blanks.writerow([name, f"{start_s:.3f}", f"{end_s:.3f}", "", "", ""])
+                keys.writerow([name, f"{start_s:.3f}", f"{end_s:.3f}", why])
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SinkError(f"{out}: cannot be written ({reason})", "give a new folder") from None
+    print(f"{len(chosen)} clips in {out}; fill in labels.csv and give it to compare")

@@ -1,0 +1,117 @@
+"""Labels that people gave, in the formats of their programs."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from realtime_ser.errors import SettingsError, TimelineError
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A stretch with what one person heard in it; NaN for a number nobody gave."""
+
+    start_s: float
+    end_s: float
+    label: str
+    arousal: float = math.nan
+    valence: float = math.nan
+
+
+def read_annotations(path: Path) -> list[Annotation]:
+    """Audacity labels, Praat TextGrid, ELAN, audformat (a folder) or CSV (start,end,label[,arousal,valence]).
+
+    A TextGrid or ELAN file is read from its tier `label`, or its first. Empty labels are left out.
+
+    Raises
+    ------
+    TimelineError
+        If it cannot be read as that.
+    SettingsError
+        If the format's library is not installed.
+    """
+    if not path.exists():
+        raise TimelineError(f"{path}: no such file", "check the path")
+    reader = _audformat if path.is_dir() else _READERS.get(path.suffix.lower(), _audacity)
+    try:
+        found = reader(path)
+    except ImportError as error:
+        raise SettingsError(f"{error.name} is not installed", "pip install 'realtime-ser[export]'") from None
+    except (OSError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise TimelineError(f"{path}: cannot be read as labels ({error})", "give another file") from None
+    if not found:
+        raise TimelineError(f"{path}: holds no labels", "fill some in")
+    return found
+
+
+def _audacity(path: Path) -> list[Annotation]:
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line or line.startswith("\\"):  # a line with frequencies belongs to the one before
+            continue
+        start, end, label = line.split("\t", 2)
+        if label.strip():
+            found.append(Annotation(float(start), float(end), label.strip()))
+    return found
+
+
+def _csv(path: Path) -> list[Annotation]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def number(row: dict[str, str], name: str) -> float:
+        return float(row.get(name) or math.nan)
+
+    return [
+        Annotation(float(r["start"]), float(r["end"]), r["label"], number(r, "arousal"), number(r, "valence"))
+        for r in rows
+        if r["label"]
+    ]
+
+
+def _textgrid(path: Path) -> list[Annotation]:
+    from praatio.textgrid import openTextgrid
+
+    grid = openTextgrid(str(path), includeEmptyIntervals=False)
+    name = "label" if "label" in grid.tierNames else grid.tierNames[0]
+    return [Annotation(e.start, e.end, e.label) for e in grid.getTier(name).entries]
+
+
+def _elan(path: Path) -> list[Annotation]:
+    from pympi.Elan import Eaf
+
+    eaf = Eaf(str(path))
+    names = list(eaf.get_tier_names())
+    rows = eaf.get_annotation_data_for_tier("label" if "label" in names else names[0])
+    return [Annotation(start / 1000, end / 1000, label) for start, end, label, *_ in sorted(rows) if label]
+
+
+def _audformat(path: Path) -> list[Annotation]:
+    import audformat
+
+    database = audformat.Database.load(str(path))
+    table = database[next(name for name in database.tables if "label" in database[name].columns)]
+    frame = table.get().reset_index()
+    numbers = {name: frame[name].astype(float) if name in frame else None for name in ("arousal", "valence")}
+    return [
+        Annotation(
+            row.start.total_seconds(),
+            row.end.total_seconds(),
+            str(row.label),
+            *(math.nan if values is None else float(values[i]) for values in numbers.values()),
+        )
+        for i, row in enumerate(frame.itertuples())
+        if isinstance(row.label, str)
+    ]
+
+
+_READERS: dict[str, Callable[[Path], list[Annotation]]] = {
+    ".csv": _csv,
+    ".textgrid": _textgrid,
+    ".eaf": _elan,
+    ".txt": _audacity,
+}

@@ -1,0 +1,171 @@
+"""A timeline beside what people heard: on one grid, where both have something to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime_ser.errors import TimelineError
+from realtime_ser.timeline.annotations import Annotation
+from realtime_ser.timeline.read import Floats, Timeline
+from realtime_ser.timeline.segments import lanes
+
+GRID_S = 0.25
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of the moments (a quarter of a second each) in which the timeline and every rater name an emotion."""
+
+    labels: tuple[str, ...]
+    compared_s: float
+    only_timeline_s: float
+    only_raters_s: float
+    """Where one side abstains, is silent, lost, or was not rated."""
+    agreement: float
+    """With the raters' majority; ties are left out."""
+    cohens_kappa: float
+    fleiss_kappa: float
+    """Of all raters and the timeline together."""
+    confusion: Ints
+    """Shape (labels, labels): moments, majority by row, timeline by column."""
+    arousal_concordance: float
+    valence_concordance: float
+    """NaN where no rater gave numbers."""
+
+
+def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Comparison:
+    """Compare one lane with one or more raters.
+
+    Raises
+    ------
+    TimelineError
+        If the timeline has several lanes, or nothing can be compared.
+    """
+    found = lanes(timeline)
+    if len(found) != 1:
+        raise TimelineError(
+            f"{timeline.path}: has {len(found)} lanes", "export or analyse one channel of one recording"
+        )
+    (lane,) = found
+    known = sorted({a.label for rater in raters for a in rater} | set(timeline.labels) - {""})
+    labels = (*timeline.labels, *(label for label in known if label not in timeline.labels))
+    n = int(np.ceil(timeline.duration_s / GRID_S))
+    middle_s: Floats = (np.arange(n, dtype=np.float64) + 0.5) * GRID_S
+    row = _covering(lane.start_s, lane.end_s, middle_s)
+    rows = lane.rows[np.maximum(row, 0)] if len(lane.rows) else np.zeros(n, np.int64)
+    named = (row >= 0) & (timeline.state[rows] == "speech") & (timeline.event[rows] != "gap")
+    index = {label: i for i, label in enumerate(labels)}
+    mine = np.array(
+        [index[label] if ok else -1 for ok, label in zip(named, timeline.label[rows], strict=True)], np.int64
+    )
+    theirs = np.stack([_on_grid(rater, middle_s, index) for rater in raters])
+    rated = (theirs >= 0).all(axis=0)
+    both = named & rated
+    if not both.any():
+        raise TimelineError(f"{timeline.path}: shares no labelled moment with the labels", "check that times agree")
+    counts = np.stack([(theirs[:, both] == k).sum(axis=0) for k in range(len(labels))], axis=1)
+    best = counts.argmax(axis=1)
+    clear = (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(confusion, (best[clear], mine[both][clear]), 1)
+    together = counts.copy()
+    together[np.arange(len(together)), mine[both]] += 1
+    concordances = [
+        _concordance(getattr(timeline, name)[rows][both], np.stack([_values(r, name, middle_s[both]) for r in raters]))
+        for name in ("arousal", "valence")
+    ]
+    return Comparison(
+        labels,
+        compared_s=float(both.sum() * GRID_S),
+        only_timeline_s=float((named & ~rated).sum() * GRID_S),
+        only_raters_s=float((rated & ~named).sum() * GRID_S),
+        agreement=float(np.trace(confusion) / max(confusion.sum(), 1)),
+        cohens_kappa=cohens_kappa(confusion),
+        fleiss_kappa=fleiss_kappa(together),
+        confusion=confusion,
+        arousal_concordance=concordances[0],
+        valence_concordance=concordances[1],
+    )
+
+
+def cohens_kappa(confusion: Ints) -> float:
+    """Agreement beyond chance of two raters (Cohen, 1960); NaN if chance alone agrees always."""
+    total = confusion.sum()
+    if not total:
+        return float("nan")
+    observed = np.trace(confusion) / total
+    expected = float(confusion.sum(axis=0) @ confusion.sum(axis=1)) / total**2
+    return float((observed - expected) / (1 - expected)) if expected < 1 else float("nan")
+
+
+def fleiss_kappa(counts: Ints) -> float:
+    """Agreement beyond chance of several raters (Fleiss, 1971); counts have shape (moments, labels)."""
+    raters = int(counts[0].sum())
+    observed = float(np.mean((np.square(counts).sum(axis=1) - raters) / (raters * (raters - 1))))
+    expected = float(np.square(counts.sum(axis=0) / counts.sum()).sum())
+    return (observed - expected) / (1 - expected) if expected < 1 else float("nan")
+
+
+def concordance(a: Floats, b: Floats) -> float:
+    """Lin's concordance correlation coefficient (1989); NaN if neither varies."""
+    spread = a.var() + b.var() + (a.mean() - b.mean()) ** 2
+    return float(2 * np.mean((a - a.mean()) * (b - b.mean())) / spread) if spread > 0 else float("nan")
+
+
+def most_uncertain(timeline: Timeline, n: int) -> list[tuple[float, float]]:
+    """The windows of the `n` hops with the least confidence that do not overlap, as (start_s, end_s)."""
+    spoken = np.flatnonzero(timeline.hops & np.isfinite(timeline.confidence))
+    return _apart(timeline, spoken[np.argsort(timeline.confidence[spoken], kind="stable")], n)
+
+
+def random_windows(timeline: Timeline, n: int, taken: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """`n` windows drawn by chance, always the same of a timeline, that overlap neither each other nor `taken`."""
+    spoken = np.flatnonzero(timeline.hops & np.isfinite(timeline.confidence))
+    return _apart(timeline, np.random.default_rng(0).permutation(spoken), n, taken)
+
+
+def _apart(
+    timeline: Timeline, rows: Ints, n: int, taken: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, float]]:
+    found: list[tuple[float, float]] = []
+    for row in rows:
+        start_s, end_s = float(timeline.start_s[row]), float(timeline.end_s[row])
+        if len(found) < n and all(end_s <= a or start_s >= b for a, b in (*taken, *found)):
+            found.append((start_s, end_s))
+    return found
+
+
+def _covering(start_s: Floats, end_s: Floats, at_s: Floats) -> Ints:
+    """Which of some ordered stretches covers each moment; -1 for none."""
+    which = np.searchsorted(start_s, at_s, side="right") - 1
+    inside = (which >= 0) & (at_s < end_s[np.maximum(which, 0)]) if len(end_s) else np.zeros(len(at_s), bool)
+    return np.where(inside, which, -1)
+
+
+def _covered(rater: Sequence[Annotation], at_s: Floats) -> tuple[list[Annotation], Ints]:
+    ordered = sorted(rater, key=lambda a: a.start_s)
+    start_s, end_s = np.array([a.start_s for a in ordered]), np.array([a.end_s for a in ordered])
+    return ordered, _covering(start_s, end_s, at_s)
+
+
+def _on_grid(rater: Sequence[Annotation], at_s: Floats, index: dict[str, int]) -> Ints:
+    ordered, which = _covered(rater, at_s)
+    return np.array([index[ordered[k].label] if k >= 0 else -1 for k in which.tolist()], np.int64)
+
+
+def _values(rater: Sequence[Annotation], name: str, at_s: Floats) -> Floats:
+    ordered, which = _covered(rater, at_s)
+    return np.array([getattr(ordered[k], name) if k >= 0 else np.nan for k in which.tolist()], np.float64)
+
+
+def _concordance(mine: Floats, theirs: Floats) -> float:
+    """With the mean of those who gave a number."""
+    given = np.isfinite(theirs)
+    mean = np.where(given, theirs, 0.0).sum(axis=0) / np.maximum(given.sum(axis=0), 1)
+    both = given.any(axis=0) & np.isfinite(mine)
+    return concordance(mine[both], mean[both]) if both.any() else float("nan")

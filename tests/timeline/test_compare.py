@@ -1,0 +1,149 @@
+"""Agreement is that of the textbooks, counted where both sides say something."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from realtime_ser.errors import TimelineError
+from realtime_ser.timeline.annotations import Annotation, read_annotations
+from realtime_ser.timeline.compare import cohens_kappa, compare, concordance, fleiss_kappa
+from realtime_ser.timeline.export import export
+from realtime_ser.timeline.read import Timeline, read_timeline
+from realtime_ser.timeline.segments import lanes, segments
+from tests.cli.program import one_line, program
+
+Demo = tuple[NDArray[np.int16], int]
+
+
+@pytest.fixture(scope="module")
+def timeline(written: tuple[Path, Path]) -> Timeline:
+    """The left channel alone."""
+    both = read_timeline(written[0])
+    return both.part(both.channel == 1)
+
+
+def labelled(timeline: Timeline) -> list[Annotation]:
+    (lane,) = lanes(timeline)
+    return [Annotation(s.start_s, s.end_s, s.label, s.arousal, s.valence) for s in segments(timeline, lane) if s.label]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=60))
+def test_cohens_kappa_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    learned = pytest.importorskip("sklearn.metrics")
+    confusion = np.zeros((4, 4), np.int64)
+    for a, b in pairs:
+        confusion[a, b] += 1
+    expected = learned.cohen_kappa_score(*zip(*pairs, strict=True), labels=range(4))
+    np.testing.assert_allclose(cohens_kappa(confusion), expected, atol=1e-9)
+
+
+def test_fleiss_kappa_is_that_of_his_example() -> None:
+    # Fleiss (1971), as worked out in many textbooks: 14 raters, 10 subjects, 5 categories.
+    counts = np.array([
+        [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
+        [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
+    ])  # fmt: skip
+    assert fleiss_kappa(counts) == pytest.approx(0.210, abs=5e-4)
+
+
+def test_concordance_punishes_a_shift_and_a_scale() -> None:
+    values = np.linspace(-1, 1, 50)
+    assert concordance(values, values) == pytest.approx(1)
+    assert concordance(values, -values) == pytest.approx(-1)
+    shift = 2 * values.var() / (2 * values.var() + 0.25)
+    assert concordance(values, values + 0.5) == pytest.approx(shift)
+    assert concordance(values, values / 2) < 0.85
+
+
+def test_the_timeline_agrees_with_itself(timeline: Timeline) -> None:
+    found = compare(timeline, [labelled(timeline)])
+    assert found.agreement == 1
+    assert found.only_timeline_s == found.only_raters_s == 0
+    assert found.arousal_concordance > 0.8  # a segment's mean stands for its hops
+    assert found.confusion.sum() * 0.25 == found.compared_s > 5
+
+
+def test_where_one_side_is_silent_nothing_is_compared(timeline: Timeline) -> None:
+    whole = [Annotation(0, timeline.duration_s, "neutral")]
+    found = compare(timeline, [whole])
+    assert found.only_raters_s == pytest.approx(timeline.duration_s - found.compared_s, abs=0.5)
+    assert found.confusion[1:].sum() == 0
+    with pytest.raises(TimelineError, match="shares no labelled moment"):
+        compare(timeline, [[Annotation(1_000, 2_000, "neutral")]])
+
+
+def test_a_majority_of_three_counts_and_their_own_words_have_rows(timeline: Timeline) -> None:
+    whole = timeline.duration_s
+    raters = [[Annotation(0, whole, label)] for label in ("bored", "bored", "neutral")]
+    found = compare(timeline, raters)
+    assert found.labels[-1] == "bored"
+    assert found.confusion[found.labels.index("bored")].sum() == found.confusion.sum() > 0
+    assert found.agreement == 0
+    tie = compare(timeline, [[Annotation(0, whole, "bored")], [Annotation(0, whole, "neutral")]])
+    assert tie.confusion.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("format_", "name"), [("audacity", "t.txt"), ("textgrid", "t.TextGrid"), ("elan", "t.eaf"), ("audformat", "t")]
+)
+def test_every_format_of_labels_is_read(timeline: Timeline, tmp_path: Path, format_: str, name: str) -> None:
+    pytest.importorskip("praatio")
+    alone = timeline.part(timeline.event != "marker")
+    alone.channel[:] = 0
+    export(alone, format_, tmp_path / name)
+    read = [a for a in read_annotations(tmp_path / name) if a.label in timeline.labels]
+    expected = labelled(timeline)
+    assert sum(a.end_s - a.start_s for a in read) == pytest.approx(sum(a.end_s - a.start_s for a in expected), abs=0.05)
+    assert compare(timeline, [read]).agreement == 1
+
+
+@pytest.mark.parametrize("content", ["", "1\t2", "one\ttwo\tsad\n", "\x00"])
+def test_what_are_no_labels_is_told(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text(content)
+    with pytest.raises(TimelineError, match=r"labels\.txt: "):
+        read_annotations(path)
+
+
+def test_a_sample_can_be_rated_and_compared(tmp_path: Path, demo: Demo) -> None:
+    samples, rate_hz = demo
+    voice, table, folder = tmp_path / "v.wav", tmp_path / "v.csv", tmp_path / "rate"
+    soundfile.write(voice, samples[: 30 * rate_hz], rate_hz)
+    program("replay", voice, "--speed", "max", "--csv", table)
+    sample = ("compare", table, "--sample", 2, "--audio", voice, "-o", folder)
+    assert program(*sample).returncode == 0
+    one_line(program(*sample), 1, "give a new folder")
+    with (folder / "labels.csv").open(newline="") as file:
+        blanks = list(csv.DictReader(file))
+    with (folder / "key.csv").open(newline="") as file:
+        key = list(csv.DictReader(file))
+    assert sorted(row["drawn"] for row in key) == ["random", "random", "uncertain", "uncertain"]
+    for row in blanks:
+        seconds = float(row["end"]) - float(row["start"])
+        assert soundfile.info(folder / row["clip"]).duration == pytest.approx(seconds, abs=0.01)
+        assert not row["label"]
+    spans = sorted((float(row["start"]), float(row["end"])) for row in blanks)
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
+    one_line(program("compare", table, folder / "labels.csv"), 1, "holds no labels")
+    for row in blanks:
+        row |= {"label": "neutral", "arousal": "0.5", "valence": "0"}
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(blanks[0]))
+        writer.writeheader()
+        writer.writerows(blanks)
+    told = json.loads(program("compare", table, folder / "labels.csv", "--json").stdout)
+    assert told["compared_s"] > 0
+    assert "agreement" in program("compare", table, folder / "labels.csv").stdout
+    one_line(program("compare", table), 2, "no labels")
+    one_line(program("compare", table, tmp_path / "none.txt"), 1, "no such file")
