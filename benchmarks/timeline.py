@@ -1,4 +1,4 @@
-"""What a day of timeline costs to read, to sum up and to report: `python benchmarks/timeline.py`. Nothing is asserted."""
+"""What a day of timeline costs to read, sum up and report: `python benchmarks/timeline.py`. Nothing is asserted."""
 
 from __future__ import annotations
 

@@ -70,6 +70,7 @@ def page(written: tuple[Path, Path], demo: Demo, tmp_path_factory: pytest.TempPa
 DRAWN = "['lane0', 'lane1'].every((id) => document.getElementById(id)._fullLayout !== undefined)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_draws_both_lanes_without_an_error_or_a_request(browser: Any, page: Path, width: int, scheme: str) -> None:
@@ -91,6 +92,7 @@ def test_it_draws_both_lanes_without_an_error_or_a_request(browser: Any, page: P
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
 
 
+@pytest.mark.slow
 def test_zooming_in_shows_more(browser: Any, page: Path) -> None:
     size(browser, 1280, "light")
     browser.get(page.as_uri())
@@ -107,6 +109,7 @@ def test_zooming_in_shows_more(browser: Any, page: Path) -> None:
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_the_cursor_goes_with_the_sound(browser: Any, page: Path) -> None:
     size(browser, 1280, "light")
     browser.get(page.as_uri())
@@ -126,6 +129,7 @@ def test_the_cursor_goes_with_the_sound(browser: Any, page: Path) -> None:
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_a_name_cannot_bring_a_script(browser: Any, written: tuple[Path, Path], tmp_path: Path) -> None:
     evil = tmp_path / "evil.csv"
     name = "</script><script>document.title='pwned'</script>"
@@ -138,6 +142,7 @@ def test_a_name_cannot_bring_a_script(browser: Any, written: tuple[Path, Path], 
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_the_pages_data_is_the_timelines(page: Path, written: tuple[Path, Path], browser: Any) -> None:
     timeline: Timeline = read_timeline(written[0])
     browser.get(page.as_uri())
