@@ -25,6 +25,7 @@ def report(
     from realtime_ser.sinks._file import write_atomically
     from realtime_ser.timeline.read import read_timeline
     from realtime_ser.timeline.report import report as draw
+    from realtime_ser.timeline.sound import listen
     from realtime_ser.timeline.still import draw_still
 
     recordings = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
@@ -42,8 +43,9 @@ def report(
     for still, suffix in ((png, ".png"), (svg, ".svg")):
         if still is not None and still.suffix.lower() != suffix:
             raise UsageError(f"--{suffix[1:]} {still}", f"give a name that ends in {suffix}")
-    write_atomically(path, draw(timelines, recordings[0] if recordings else None))
+    sound = listen(recordings[0], timelines[0]) if recordings else None
+    write_atomically(path, draw(timelines, sound))
     print(path)
     for still in stills:
-        draw_still(timelines[0], still)
+        draw_still(timelines[0], still, sound)
         print(still)

@@ -145,7 +145,7 @@ def open_view(
     """The dashboard on a terminal, lines elsewhere; lines go to stderr if stdout carries results."""
     if not plain and sys.stdout.isatty() and not stdout_taken:
         return Dashboard(channels or [None], csv_path=csv, recording=recording)
-    return PlainLines(sys.stderr if stdout_taken else sys.stdout)
+    return PlainLines(sys.stderr if stdout_taken else sys.stdout, recording)
 
 
 def stream(

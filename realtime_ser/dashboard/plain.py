@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
@@ -22,8 +23,9 @@ from realtime_ser.printable import printable
 class PlainLines:
     """Writes a line when speech begins or ends, the label changes, and for gaps, warnings and markers."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, recording: Path | None = None) -> None:
         self._stream = stream
+        self._recording = recording
         self._shown: dict[int | None, str] = {}
         """The label last told of each channel."""
 
@@ -44,6 +46,8 @@ class PlainLines:
                     0.0,
                     f"{printable(event.source)}, model {printable(event.model_id)} ({printable(event.model_licence)})",
                 )
+                if self._recording is not None and event.channel in (None, 1):
+                    self._line(event, 0.0, f"RECORDING the audio to {printable(str(self._recording))}")
             case SpeechStarted():
                 self._line(event, event.start_s, "speech")
             case SpeechEnded():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -219,7 +220,10 @@ def write_audformat(timeline: Timeline, path: Path) -> None:
 
 
 def write_emotionml(timeline: Timeline, path: Path) -> None:
-    """W3C EmotionML 1.0 with the labels as its own vocabulary; dimensions run from 0 to 1 there."""
+    """W3C EmotionML 1.0 with the labels as its own vocabulary; dimensions run from 0 to 1 there.
+
+    Where each is stands in a media fragment (its `start` and `end` are times of day).
+    """
     ElementTree.register_namespace("", _EMOTIONML)
 
     def tag(name: str) -> str:
@@ -234,14 +238,17 @@ def write_emotionml(timeline: Timeline, path: Path) -> None:
         for item in items:
             ElementTree.SubElement(vocabulary, tag("item"), {"name": item})
     for s in _spoken(timeline):
-        times = {"start": str(round(1000 * s.start_s)), "end": str(round(1000 * s.end_s))}
-        emotion = ElementTree.SubElement(root, tag("emotion"), times)
+        if not s.label and not math.isfinite(s.arousal):
+            continue  # an emotion of which nothing is said is not allowed
+        emotion = ElementTree.SubElement(root, tag("emotion"))
         if s.label:
             value = {"name": s.label, "confidence": f"{s.confidence:.4f}"}
             ElementTree.SubElement(emotion, tag("category"), value)
         for name, number in (("arousal", s.arousal), ("valence", s.valence)):
             if math.isfinite(number):
                 ElementTree.SubElement(emotion, tag("dimension"), {"name": name, "value": f"{(number + 1) / 2:.4f}"})
+        place = f"{quote(s.file)}#t={s.start_s:.3f},{s.end_s:.3f}"
+        ElementTree.SubElement(emotion, tag("reference"), {"uri": place, "role": "expressedBy"})
     ElementTree.indent(root)
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 

@@ -4,65 +4,39 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from realtime_ser.errors import ModelError, SettingsError, TimelineError
-from realtime_ser.settings import RATE_HZ
-from realtime_ser.sources.file import FileSource
+from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.stages.model import find_model
-from realtime_ser.stages.resample import Resampler
+from realtime_ser.timeline.colours import colours_of
 from realtime_ser.timeline.read import Timeline
 from realtime_ser.timeline.segments import Lane, lanes
+from realtime_ser.timeline.sound import Sound
 from realtime_ser.timeline.statistics import Statistics, statistics
 
 _PAGE = Path(__file__).parent / "page"
 _STATES = {"no_speech": 0, "speech": 1, "abstain": 2, "gap": 3}
-_MOST_COLUMNS = 3_000
-"""Of the spectrogram's picture."""
-_LONGEST_PITCH_S = 600.0
-"""Pitch of more than ten minutes cannot be read off a screen, and takes long."""
-_LENGTH_TOLERANCE_S = 1.0
 
 
-@dataclass(frozen=True)
-class Audio:
-    """A recording for the page."""
-
-    mp3: bytes
-    spectrogram_png: bytes
-    pitch_hz: NDArray[np.float64] | None
-    """NaN where there is none."""
-    pitch_step_s: float
-    duration_s: float
-
-
-def report(timelines: Sequence[Timeline], audio: Path | None = None) -> str:
-    """HTML of timelines, one below the other, with the recording of the first if it is given.
+def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
+    """HTML of timelines, one below the other, with the sound of the first if it is given.
 
     Raises
     ------
-    TimelineError
-        If the audio is not as long as the timeline.
-    SourceError
-        If the audio cannot be read.
     SettingsError
-        If the libraries for it are not installed.
+        If plotly is not installed.
     """
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise SettingsError("plotly is not installed", "pip install 'realtime-ser[report]'") from None
-    heard = None if audio is None else _listen(audio, timelines[0])
     sections: list[str] = []
     data: list[dict[str, Any]] = []
     for timeline in timelines:
@@ -112,7 +86,7 @@ def _bytes_of(values: NDArray[np.float64], scale: float) -> NDArray[np.int8]:
     return np.where(np.isfinite(values), np.clip(np.round(values * scale), -127, 127), -128).astype(np.int8)
 
 
-def _packed(timeline: Timeline, lane: Lane, audio: Audio | None) -> dict[str, Any]:
+def _packed(timeline: Timeline, lane: Lane, audio: Sound | None) -> dict[str, Any]:
     """What the page draws a lane from: a day is seven bytes a row and some."""
     rows = lane.rows
     lost = timeline.event[rows] == "gap"
@@ -122,6 +96,7 @@ def _packed(timeline: Timeline, lane: Lane, audio: Audio | None) -> dict[str, An
     gaps = np.flatnonzero(own & (timeline.event == "gap"))
     packed: dict[str, Any] = {
         "labels": timeline.labels,
+        "colours": colours_of(timeline.labels),
         "duration": float(lane.end_s.max(initial=1.0)),
         "start": _encoded(lane.start_s.astype(np.float32)),
         "end": _encoded(lane.end_s.astype(np.float32)),
@@ -171,7 +146,7 @@ def _tables(found: Statistics) -> str:
     longest = sorted(found.longest.items(), key=lambda item: -item[1].duration_s)
     tables = (
         table("Coverage", [("audio", seconds(found.audio_s)), *((k, seconds(v)) for k, v in coverage.items())]),
-        table("Share of the scored speech", [(label, f"{share:.0%}") for label, share in shares if share >= 0.005]),
+        table("Scored speech", [(label, f"{share:.0%}") for label, share in shares if share >= 0.005]),
         table(
             "Arousal and valence",
             [
@@ -197,49 +172,9 @@ def _card(timeline: Timeline) -> str:
     return f"<details><summary>The model's card and figures</summary><pre>{html.escape(text)}</pre></details>"
 
 
-def _player(audio: Audio | None) -> str:
+def _player(audio: Sound | None) -> str:
     if audio is None:
         return ""
     return (
         f'<audio controls preload="auto" src="data:audio/mpeg;base64,{base64.b64encode(audio.mp3).decode()}"></audio>'
     )
-
-
-def _listen(path: Path, timeline: Timeline) -> Audio:
-    """Decode, compress and picture a recording; raises TimelineError if its length is not the timeline's."""
-    source = FileSource(path)
-    resampler = Resampler(source.rate_hz, source.channels)
-    blocks = [resampler.push(block) for block in source]
-    samples = np.concatenate([*blocks, resampler.flush()])
-    duration_s = len(samples) / RATE_HZ
-    if abs(duration_s - timeline.duration_s) > _LENGTH_TOLERANCE_S:
-        raise TimelineError(
-            f"{path}: is {duration_s:.1f} s long, the timeline {timeline.duration_s:.1f} s",
-            "give the recording that the timeline was made of",
-        )
-    mp3 = io.BytesIO()
-    soundfile.write(mp3, samples, RATE_HZ, format="MP3")
-    step = max(RATE_HZ // 100, len(samples) // _MOST_COLUMNS)
-    pitch_hz = _pitch(samples, step) if duration_s <= _LONGEST_PITCH_S else None
-    return Audio(mp3.getvalue(), _spectrogram(samples, step), pitch_hz, step / RATE_HZ, duration_s)
-
-
-def _spectrogram(samples: NDArray[np.float32], step: int) -> bytes:
-    """A picture of the mel spectrogram over 80 dB, a column every `step` samples."""
-    import librosa
-    from matplotlib import image
-
-    mel = librosa.feature.melspectrogram(y=samples, sr=RATE_HZ, n_fft=1024, hop_length=step, n_mels=96, fmax=8000)
-    picture = io.BytesIO()
-    image.imsave(picture, librosa.power_to_db(mel, ref=np.max, top_db=80)[::-1], cmap="magma", format="png")
-    return picture.getvalue()
-
-
-def _pitch(samples: NDArray[np.float32], step: int) -> NDArray[np.float64]:
-    """Probabilistic YIN (Mauch and Dixon, 2014) between 65 and 500 Hz; NaN where nothing is voiced."""
-    import librosa
-
-    hz: NDArray[np.float64] = librosa.pyin(
-        samples, fmin=65, fmax=500, sr=RATE_HZ, frame_length=1024, hop_length=step, resolution=0.2
-    )[0]
-    return hz

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -93,6 +95,43 @@ def test_nothing_is_interpreted_as_markup_or_control() -> None:
     assert "[red]x[/red]" in text
     assert "\x1b[2J" not in text
     assert "\x07" not in text
+
+
+def test_a_recording_is_shown_in_red_and_no_other_claim_is_made(tmp_path: Path) -> None:
+    state = DashboardState(recording=tmp_path / "talk.flac")
+    state.update(CREATED)
+    console = Console(width=200, height=30, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(Screen(state.snapshot()), end="")
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert re.search(r"\x1b\[1;91m● RECORDING to [^\x1b]*talk\.flac", text)
+    assert "No audio is stored" not in text
+    stream = io.StringIO()
+    PlainLines(stream, tmp_path / "talk.flac").write(CREATED)
+    assert "RECORDING the audio to" in stream.getvalue()
+
+
+@pytest.mark.parametrize("height", [16, 24, 40])
+def test_each_channel_has_a_lane(height: int) -> None:
+    lanes = [replace(invented(110), channel=1), replace(invented(125), channel=2, warning="too quiet")]
+    console = Console(width=100, height=height, file=io.StringIO(), force_terminal=False)
+    console.print(Screen(*lanes), end="")
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert len(text.splitlines()) <= height
+    assert text.index("channel 1") < text.index("channel 2")
+    assert "channel 2: too quiet" in text
+
+
+def test_a_profile_shows_the_distance_from_the_own_neutral() -> None:
+    snapshot = invented(110)
+    assert snapshot.scores is not None
+    label = max(snapshot.scores, key=lambda key: snapshot.scores[key])  # type: ignore[index]
+    baseline = dict.fromkeys(snapshot.labels, 0.0) | {label: snapshot.scores[label] - 0.12}
+    text = "\n".join(drawn(replace(snapshot, baseline=baseline, profile="anna"), 100, 30))
+    assert "+12" in text
+    assert "±own" in text
+    assert "relative to anna" in text
 
 
 def test_unknown_labels_have_colours() -> None:

@@ -112,8 +112,8 @@ def test_emotionml(timeline: Timeline, spoken: list[Segment], tmp_path: Path) ->
     vocabularies = {v.get("id"): [i.get("name") for i in v] for v in root.iter(f"{space}vocabulary")}
     assert vocabularies == {"labels": list(timeline.labels), "affect": ["arousal", "valence"]}
     emotions = list(root.iter(f"{space}emotion"))
-    assert [(int(e.get("start")), int(e.get("end"))) for e in emotions] == [
-        (round(1000 * s.start_s), round(1000 * s.end_s)) for s in spoken
+    assert [e.find(f"{space}reference").get("uri") for e in emotions] == [
+        f"call%2C%20one.wav#t={s.start_s:.3f},{s.end_s:.3f}" for s in spoken
     ]
     for emotion, s in zip(emotions, spoken, strict=True):
         assert [c.get("name") for c in emotion.iter(f"{space}category")] == ([s.label] if s.label else [])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from realtime_ser.errors import TimelineError
 from realtime_ser.timeline.read import Timeline, read_timeline
 from realtime_ser.timeline.report import report
+from realtime_ser.timeline.sound import listen
 from tests.cli.program import one_line, program
 
 pytest.importorskip("plotly")
@@ -62,8 +63,8 @@ def page(written: tuple[Path, Path], demo: Demo, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("report")
     samples, rate_hz = demo
     soundfile.write(folder / "call.wav", samples[: 31 * rate_hz], rate_hz)
-    path = folder / "call.html"
-    path.write_text(report([read_timeline(written[0])], folder / "call.wav"), encoding="utf-8")
+    path, timeline = folder / "call.html", read_timeline(written[0])
+    path.write_text(report([timeline], listen(folder / "call.wav", timeline)), encoding="utf-8")
     return path
 
 
@@ -159,7 +160,7 @@ def test_audio_of_another_length_is_refused(written: tuple[Path, Path], demo: De
     samples, rate_hz = demo
     soundfile.write(tmp_path / "short.wav", samples[: 5 * rate_hz], rate_hz)
     with pytest.raises(TimelineError, match=r"is 5\.0 s long, the timeline"):
-        report([read_timeline(written[0])], tmp_path / "short.wav")
+        listen(tmp_path / "short.wav", read_timeline(written[0]))
 
 
 def test_the_command_writes_page_and_pictures_once(written: tuple[Path, Path], tmp_path: Path) -> None:

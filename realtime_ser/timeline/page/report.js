@@ -1,10 +1,5 @@
 // Draws each lane from its full data, reduced to what the screen can show, and anew when somebody zooms.
 "use strict";
-const COLOURS = {
-  neutral: "#9aa1ac", happy: "#e5b800", sad: "#3b82f6", angry: "#e5484d",
-  fearful: "#9d6ff0", disgusted: "#3fa34d", surprised: "#f0822e",
-};
-const OTHERS = ["#12a594", "#d6409f", "#65a30d", "#0ea5e9", "#b45309", "#f472b6"];
 const GAP = 3, SILENT = 0;
 const player = document.querySelector("audio");
 
@@ -78,20 +73,30 @@ function ticks(from, to) {
 
 function traces(lane, view) {
   const common = { x: view.x, type: "scatter", mode: "lines", hoverinfo: "x+y+name" };
-  const colour = (label, i) => COLOURS[label] || OTHERS[i % OTHERS.length];
   const found = [];
   lane.labels.forEach((label, i) => found.push({
     ...common, name: label, legendgroup: label, stackgroup: "all", y: view.scores[i].map((v) => v === null ? 0 : v),
-    line: { width: 0, shape: "hv", color: colour(label, i) }, fillcolor: colour(label, i), yaxis: "y",
+    line: { width: 0, shape: "hv", color: lane.colours[i] }, fillcolor: lane.colours[i], yaxis: "y",
     text: view.scores[i].map((v) => v === null ? "" : (100 * v).toFixed(0) + "%"), hovertemplate: "%{text}",
   }));
   lane.labels.forEach((label, i) => found.push({
     ...common, name: label, legendgroup: label, showlegend: false, y: view.scores[i], yaxis: "y2",
-    line: { width: 1.5, shape: "hv", color: colour(label, i) }, hovertemplate: "%{y:.0%}",
+    line: { width: 1.5, shape: "hv", color: lane.colours[i] }, hovertemplate: "%{y:.0%}",
   }));
   found.push({ ...common, name: "arousal", y: view.arousal, yaxis: "y3", line: { color: "#e5484d", shape: "hv" } });
   found.push({ ...common, name: "valence", y: view.valence, yaxis: "y3", line: { color: "#3b82f6", shape: "hv" } });
   found.push({ ...common, name: "level", y: view.level, yaxis: "y4", line: { color: "#9aa1ac", shape: "hv", width: 1 } });
+  if (lane.gaps.length) {
+    const x = lane.gaps.flatMap((gap) => [gap.start, gap.end, gap.end, gap.start, null]);
+    const y = lane.gaps.flatMap(() => [0, 0, 1, 1, null]);
+    for (const yaxis of ["y", "y2"]) {
+      found.push({
+        x, y, yaxis, name: "lost", type: "scatter", mode: "none", fill: "toself", hoverinfo: "skip",
+        showlegend: yaxis === "y", legendgroup: "lost",
+        fillpattern: { shape: "/", fgcolor: "#e5484d", bgcolor: "rgba(0,0,0,0)", size: 8, solidity: .2 },
+      });
+    }
+  }
   if (lane.pitch) {
     found.push({
       ...common, name: "pitch", x: lane.pitch.x, y: lane.pitch.y, yaxis: "y6", hovertemplate: "%{y:.0f} Hz",
@@ -109,10 +114,6 @@ function layout(lane, from, to) {
   const axis = (row, title, more) => ({
     domain: rows[row], title: { text: title, font: { size: 11 } }, gridcolor: line, zeroline: false, fixedrange: true, ...more,
   });
-  const shapes = lane.gaps.map((gap) => ({
-    type: "rect", xref: "x", yref: "paper", x0: gap.start, x1: gap.end, y0: image ? .28 : 0, y1: 1, line: { width: 0 },
-    fillcolor: "rgba(229,72,77,.18)", layer: "below",
-  }));
   const flags = lane.markers.map((marker) => ({
     x: marker.at, y: 1, xref: "x", yref: "paper", text: "⚑ " + marker.text, showarrow: true, arrowhead: 0, ay: -18, ax: 0,
     font: { size: 11 },
@@ -125,7 +126,7 @@ function layout(lane, from, to) {
     plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12 }, hovermode: "x unified",
     hoverlabel: { bgcolor: style.getPropertyValue("--paper"), font: { color: ink } },
     showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: narrow ? 10 : 12 } },
-    dragmode: "zoom", shapes, annotations: flags,
+    dragmode: "zoom", annotations: flags,
     xaxis: { range: [from, to], gridcolor: line, zeroline: false, anchor: image ? "y5" : "y4", ...ticks(from, to) },
     yaxis: axis(0, "all", { range: [0, 1], tickformat: ".0%" }),
     yaxis2: axis(1, "each", { range: [0, 1], tickformat: ".0%" }),
