@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import subprocess
-import urllib.request
 from collections import deque
 from urllib.parse import urlparse
 
@@ -75,6 +74,8 @@ class AlertActions:
                 self._problem("the command", f"failed with {done.returncode}{': ' if last else ''}{''.join(last)}")
 
     def _call(self, url: str, content: bytes) -> None:
+        import urllib.request  # a slow start for who has no webhook
+
         request = urllib.request.Request(url, content, {"Content-Type": "application/json"}, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=_PATIENCE_S):

@@ -49,15 +49,17 @@ class SpectrumContext:
     _next: int
 
     def __init__(self) -> None:
-        self._filters = np.ascontiguousarray(mel_filterbank(RATE_HZ, 2 * FRAME_SAMPLES, BANDS, 60, 7600).T)
         self._taper = np.hanning(2 * FRAME_SAMPLES + 1)[:-1]
+        filters = mel_filterbank(RATE_HZ, 2 * FRAME_SAMPLES, BANDS, 60, 7600).astype(np.float64)
+        self._filters = np.ascontiguousarray(filters.T) / self._taper.sum()
         self.reset()
 
     def push(self, frame: NDArray[np.float32], floor_dbfs: float) -> None:
         """Give the next frame, float32 of shape (320,), and the noise floor of its level."""
         self._samples[:FRAME_SAMPLES] = self._samples[FRAME_SAMPLES:]
         self._samples[FRAME_SAMPLES:] = frame
-        power = np.square(np.abs(np.fft.rfft(self._samples * self._taper))) @ self._filters / self._taper.sum()
+        spectrum = np.fft.rfft(self._samples * self._taper)
+        power = (np.square(spectrum.real) + np.square(spectrum.imag)) @ self._filters
         mel_db = 10 * np.log10(np.maximum(power, POWER_FLOOR))
         self._block += power
         self._in_block += 1

@@ -122,10 +122,10 @@ function layout(lane, from, to) {
     font: { size: 10, color: "#e5484d" },
   })));
   const found = {
-    height: image ? 760 : 560, margin: { l: 48, r: 12, t: 44, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)",
+    height: image ? 760 : 560, margin: { l: 48, r: 12, t: 64, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12 }, hovermode: "x unified",
     hoverlabel: { bgcolor: style.getPropertyValue("--paper"), font: { color: ink } },
-    showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", font: { size: narrow ? 10 : 12 } },
+    showlegend: true, legend: { orientation: "h", y: narrow ? 1.03 : 1.07, yanchor: "bottom", font: { size: narrow ? 10 : 12 } },
     dragmode: "zoom", annotations: flags,
     xaxis: { range: [from, to], gridcolor: line, zeroline: false, anchor: image ? "y5" : "y4", ...ticks(from, to) },
     yaxis: axis(0, "all", { range: [0, 1], tickformat: ".0%" }),

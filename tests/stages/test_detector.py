@@ -1,0 +1,59 @@
+"""What the gate's network hears does not depend on the level, and knows speech from noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soxr
+from numpy.typing import NDArray
+
+from realtime_ser.stages.detector import FRAME_SAMPLES, SpectrumContext, speech_probability
+from realtime_ser.stages.gate import FloorTracker, level_dbfs
+
+Demo = tuple[NDArray[np.int16], int]
+
+
+@pytest.fixture(scope="module")
+def speech(demo: Demo) -> NDArray[np.float32]:
+    samples, rate_hz = demo
+    return soxr.resample(samples[: 12 * rate_hz] / 32768, rate_hz, 16_000).astype(np.float32)
+
+
+def run(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The contexts, shape (frames, 25, 64), and the probability of each frame."""
+    frames = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
+    floor, spectrum = FloorTracker(), SpectrumContext()
+    contexts, probabilities = [], []
+    for frame, level in zip(frames, level_dbfs(frames).tolist(), strict=True):
+        floor.push(level)
+        spectrum.push(frame, floor.floor_dbfs)
+        contexts.append(spectrum.values.copy())
+        probabilities.append(speech_probability(spectrum.values))
+    return np.array(contexts), np.array(probabilities)
+
+
+def test_a_gain_changes_nothing_once_the_floor_is_known(speech: NDArray[np.float32]) -> None:
+    # The floor begins no higher than -35 and never below -75 dBFS, so not at the very start and for no gain at all.
+    noisy = speech + np.random.default_rng(0).normal(0, 1e-2, len(speech)).astype(np.float32)
+    (as_it_is, p), (quieter, q) = run(noisy), run(noisy / 10)
+    np.testing.assert_allclose(quieter[150:], as_it_is[150:], atol=0.01)
+    np.testing.assert_allclose(q[150:], p[150:], atol=0.001)
+
+
+def test_speech_is_likely_and_its_pauses_are_not(speech: NDArray[np.float32]) -> None:
+    _, p = run(speech)
+    levels = level_dbfs(speech[: len(p) * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES))
+    assert p[levels > -25].mean() > 0.9
+    assert p[levels < -58].mean() < 0.2
+    assert ((p >= 0) & (p <= 1)).all()
+
+
+def test_reset_forgets(speech: NDArray[np.float32]) -> None:
+    used, fresh = SpectrumContext(), SpectrumContext()
+    for frame in speech[: 100 * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES):
+        used.push(frame, -60.0)
+    used.reset()
+    for frame in speech[: 40 * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES):
+        used.push(frame, -60.0)
+        fresh.push(frame, -60.0)
+    np.testing.assert_array_equal(used.values, fresh.values)
