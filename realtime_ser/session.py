@@ -339,7 +339,7 @@ class Session:
     def _close_speech(self, closed: SpeechClosed, begun: float) -> None:
         opened = self._segment
         assert opened is not None  # the gate closes only what it opened
-        # What is left of frames is shorter than 0.25 s, and the gate has waited 0.4 s of silence before it closed.
+        # What is left of frames is shorter than 0.25 s, and the gate has waited 0.6 s of silence before it closed.
         self._features.reset()
         self._embedded(self._encoder.flush(), begun)
         measurement = None

@@ -35,10 +35,10 @@ class GateSettings:
     onset_ms: int = 140
     """Speech begins once this much of the last `onset_window_ms` is speech."""
     onset_window_ms: int = 200
-    hangover_ms: int = 400
+    hangover_ms: int = 600
     """Speech ends after this much without speech."""
-    preroll_ms: int = 300
-    """So much before the onset belongs to the segment."""
+    preroll_ms: int = 540
+    """So much before the onset belongs to the segment: the models were trained with some of the room around speech."""
     speech_enter: float = 0.7
     """A frame counts towards an onset from this probability of speech on."""
     speech_stay: float = 0.3
