@@ -174,6 +174,8 @@ class Microphone:
         self.channels = channels or min(found.channels, 2)
         self._use(found)
         self._stopped = False
+        self._heard = time.monotonic()
+        """When the last block was read."""
 
     def _use(self, found: InputDevice) -> None:
         if found.channels < self.channels:
@@ -206,7 +208,6 @@ class Microphone:
                 yield from self._blocks()
                 if self._stopped:
                     return
-                gone = time.monotonic() - _SILENT_S
                 yield Notice(
                     "device_lost",
                     f"{self.name} delivers no more audio",
@@ -215,7 +216,7 @@ class Microphone:
                 stream = yield from self._return_of(stream)
                 if stream is None:
                     return
-                yield Lost(round((time.monotonic() - gone) * self.rate_hz), "the device was away")
+                yield Lost(round((time.monotonic() - self._heard) * self.rate_hz), "the device was away")
                 yield Notice("device_back", f"{self.name} is back", "a gap stands for the time away")
         finally:
             if stream is not None:
@@ -234,7 +235,8 @@ class Microphone:
 
     def _blocks(self) -> Iterator[Block]:
         """What arrives, until nothing has for a while."""
-        heard = time.monotonic()
+        self._heard = time.monotonic()
+        silent_polls = 0
         while not self._stopped:
             if lost := self._ring.take_loss():
                 yield lost
@@ -243,10 +245,13 @@ class Microphone:
                 yield Lost(self._ring.drop(self._ring.available - kept), "analysis fell behind")
             # Not `available`: a loss may have been recorded just now, and what is behind it is not to be read yet.
             elif len(block := self._ring.read(self.rate_hz // 10)):
-                heard = time.monotonic()
+                self._heard = time.monotonic()
+                silent_polls = 0
                 yield block
             else:
-                if time.monotonic() - heard > _SILENT_S:
+                # Counted, not timed: to a process that was stopped for a while the device is not dead at once.
+                silent_polls += 1
+                if silent_polls * _POLL_S > _SILENT_S:
                     return
                 time.sleep(_POLL_S)
 
