@@ -45,9 +45,9 @@ def spied_push(self, block, sample_rate):
     return events
 
 Microphone._callback, Session.push = spied_callback, spied_push
-from realtime_ser.cli import app
+from realtime_ser.cli import main
 try:
-    app(sys.argv[1:], standalone_mode=False)
+    main()
 finally:
     json.dump([arrived, given], open(sys.argv[sys.argv.index("--jsonl") + 1] + ".times", "w"))
 """
