@@ -1,6 +1,6 @@
 """One frozen dataclass of settings per stage, with units in the names.
 
-The defaults are what the bundled model was trained and measured with.
+The defaults are what the bundled models were measured with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CleanSettings:
     """What is done to the samples before the gate hears them. DC and rumble are always removed."""
 
     denoise: bool = False
-    """WebRTC's noise suppressor. Off, because it does not help the scores (docs/evaluation/gate.md)."""
+    """WebRTC's noise suppressor. Off, because it makes the scores worse (docs/evaluation/options.md)."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ Hop = Annotated[float, typer.Option("--hop", help="Seconds from one measurement 
 Smooth = Annotated[float, typer.Option("--smooth", help="Time constant of the smoothed trace in seconds.")]
 Plain = Annotated[bool, typer.Option("--plain", help="One line per change instead of the dashboard.")]
 Channel = Annotated[str, typer.Option("--channel", help="mix, the number of one, or each: a session for each channel.")]
-Denoise = Annotated[bool, typer.Option("--denoise", help="Suppress noise first; does not help the scores.")]
+Denoise = Annotated[bool, typer.Option("--denoise", help="Suppress noise first; makes the scores worse.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Duration = Annotated[float | None, typer.Option("--duration", help="Stop after so many seconds of audio.", min=0.1)]
 

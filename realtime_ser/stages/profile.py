@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from realtime_ser.errors import ProfileError
 
 _NEUTRAL_SHARE = 0.5
-"""What a speaker's neutral speech should get for neutral; the rest is equal. See docs/evaluation/profile.md."""
+"""What a speaker's neutral speech should get for neutral; the rest is equal. See docs/evaluation/options.md."""
 _WEIGHT = 0.25
 """How far the scores are moved there. More of it helps some strangers and harms others."""
 _LOG_FLOOR = 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -130,7 +130,7 @@ def _tables(found: Statistics) -> str:
     def number(value: float) -> str:
         return f"{value:+.2f}" if np.isfinite(value) else "–"
 
-    def table(caption: str, rows: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> str:
+    def table(caption: str, rows: list[tuple[str, str]]) -> str:
         body = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
         return f"<table><caption>{caption}</caption>{body}</table>" if body else ""
 
