@@ -36,7 +36,7 @@ def _session() -> onnxruntime.InferenceSession:
 class SpectrumContext:
     """20 ms frames → what the network hears: the last 25 mel spectra above the level's and above each band's floor.
 
-    Both are differences in dB, so a gain changes nothing.
+    Both are differences in dB, so a gain changes nothing down to the bounds below.
     """
 
     values: NDArray[np.float32]
