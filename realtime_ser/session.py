@@ -166,8 +166,11 @@ class Session:
             replacement = Resampler(sample_rate, samples.shape[1])
             self._end_of_stretch(begun)
             self._resampler = replacement
-        self._native_samples += len(samples)
-        self._hear(self._resampler.push(samples), begun)
+        # A whole recording pushed at once must not need its size many times over.
+        for start in range(0, len(samples), sample_rate):
+            part = samples[start : start + sample_rate]
+            self._native_samples += len(part)
+            self._hear(self._resampler.push(part), begun)
         return self._take()
 
     def gap(self, lost_samples: int, cause: str) -> list[events.Event]:
@@ -278,6 +281,8 @@ class Session:
         end = self._clock()
         if self._resampler is not None:
             self._hear(self._resampler.flush(), begun)
+            for bad in self._resampler.bad:
+                self._notice(bad_samples(bad.count))
         for output in self._gate.flush():
             self._follow(output, begun)
         if self._at > self._hop_start:
@@ -330,7 +335,9 @@ class Session:
         self._hop_start = end
 
     def _speech(self, samples: NDArray[np.float32], begun: float) -> None:
-        self._embedded(self._encoder.push(self._features.push(samples)), begun)
+        frames = self._features.push(samples)
+        if len(frames):
+            self._embedded(self._encoder.push(frames), begun)
 
     def _embedded(self, embeddings: NDArray[np.float32], begun: float) -> None:
         for window in self._window.push(embeddings):

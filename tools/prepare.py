@@ -19,6 +19,7 @@ from rich.progress import track
 
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.sources.file import FileSource
+from realtime_ser.stages.clean import Cleaner
 from realtime_ser.stages.features import FeatureExtractor
 from realtime_ser.stages.gate import SpeechClosed, SpeechGate, SpeechOpened
 from tools import degrade
@@ -29,7 +30,7 @@ SPEEDS = (1.0, 0.9, 1.1)
 DEGRADED_VIEWS = 2
 VIEWS = len(SPEEDS) + DEGRADED_VIEWS
 ROOMS = 60
-VERSION = 2
+VERSION = 3
 """Of what follows; a change makes new cache files."""
 
 Frames = NDArray[np.float16]
@@ -65,6 +66,7 @@ def read_mono(path: Path) -> NDArray[np.float32]:
 
 def speech_region(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """From the first segment's start to the last one's end, as the gate hears them; all of it if it hears none."""
+    samples = Cleaner().push(samples)
     gate = SpeechGate()
     outputs = gate.push(samples) + gate.flush()
     starts = [o.start for o in outputs if isinstance(o, SpeechOpened)]

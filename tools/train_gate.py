@@ -135,13 +135,9 @@ def contexts(number: int) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """Each frame's newest row of the context, shape (frames, 64), and whether it is speech."""
     stream = make_stream(number, _kit)
     frames = Cleaner().push(stream.samples).reshape(-1, FRAME_SAMPLES)
-    floor, spectrum = FloorTracker(), SpectrumContext()
-    rows = np.empty((len(frames), 2 * BANDS), np.float16)
-    for i, (frame, level) in enumerate(zip(frames, level_dbfs(frames).tolist(), strict=True)):
-        floor.push(level)
-        spectrum.push(frame, floor.floor_dbfs)
-        rows[i] = spectrum.values[-1]
-    return rows, stream.speech
+    floor = FloorTracker()
+    floors = np.array([floor.push(level) for level in level_dbfs(frames).tolist()])
+    return SpectrumContext().push(frames, floors)[:, -2 * BANDS :].astype(np.float16), stream.speech
 
 
 def main(
@@ -184,7 +180,8 @@ def main(
         print(f"epoch {epoch + 1} of {EPOCHS}: loss {np.mean(losses):.4f}")
     example = torch.zeros(1, CONTEXT_FRAMES * 2 * BANDS)
     names = {"input_names": ["context"], "output_names": ["speech"]}
-    torch.onnx.export(Exported(net).eval(), (example,), out, dynamo=False, opset_version=17, **names)
+    free = {name: {0: "frames"} for name in ("context", "speech")}
+    torch.onnx.export(Exported(net).eval(), (example,), out, dynamo=False, opset_version=17, dynamic_axes=free, **names)
 
 
 if __name__ == "__main__":

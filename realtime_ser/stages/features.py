@@ -83,7 +83,8 @@ class FeatureExtractor:
         `push` gives whole blocks of so many frames.
     """
 
-    _pending: NDArray[np.float32]
+    _pending: list[NDArray[np.float32]]
+    _pending_samples: int
 
     def __init__(
         self,
@@ -99,32 +100,36 @@ class FeatureExtractor:
         self._taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(s.frame_samples) / s.frame_samples)
         self._block_frames = block_frames
         self._block_samples = block_frames * s.hop_samples
+        self._none = np.empty((0, s.n_mels), np.float32)
         self._span_samples = s.frame_samples + (block_frames - 1) * s.hop_samples
         self.reset()
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give float32 samples of shape (n,); get the whole blocks now ready, shape (k * block_frames, n_mels)."""
-        pending = np.concatenate((self._pending, samples))
+        self._pending.append(samples)
+        self._pending_samples += len(samples)
+        if self._pending_samples < self._span_samples:
+            return self._none
+        pending = np.concatenate(self._pending)
         blocks = []
         start = 0
         while start + self._span_samples <= len(pending):
             blocks.append(self._frames(pending[start : start + self._span_samples]))
             start += self._block_samples
-        self._pending = pending[start:].copy()
-        return np.concatenate(blocks) if blocks else self._none()
+        self._pending = [pending[start:].copy()]
+        self._pending_samples -= start
+        return np.concatenate(blocks)
 
     def flush(self) -> NDArray[np.float32]:
         """End of the segment: the frames that still fit, shape (fewer than block_frames, n_mels)."""
-        pending = self._pending
+        pending = np.concatenate((np.empty(0, np.float32), *self._pending))
         self.reset()
-        return self._frames(pending) if len(pending) >= self._settings.frame_samples else self._none()
+        return self._frames(pending) if len(pending) >= self._settings.frame_samples else self._none
 
     def reset(self) -> None:
         """Forget everything, as if new."""
-        self._pending = np.empty(0, np.float32)
-
-    def _none(self) -> NDArray[np.float32]:
-        return np.empty((0, self._settings.n_mels), np.float32)
+        self._pending = []
+        self._pending_samples = 0
 
     def _frames(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         s = self._settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ _FLOOR_BLOCKS = 20
 _VAD_FLOOR_DBFS = -50.0
 """webrtcvad hears the input with its noise floor brought here: it is deaf to quiet voices and trusts loud noise."""
 _VAD_GAIN_DB = (-20.0, 30.0)
+_FRAMES_AT_ONCE = 100
 SILENCE_DBFS = -120.0
 """What exact zeros count as."""
 
@@ -84,6 +86,8 @@ def level_dbfs(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 class FloorTracker:
     """The noise floor: minimum statistics (Martin, 2001) in its simplest form, the quietest block of the last 2 s."""
 
+    floor_dbfs: float
+    """Now."""
     _block_power: float
     _block_frames: int
 
@@ -91,8 +95,10 @@ class FloorTracker:
         self._quietest: deque[float] = deque(maxlen=_FLOOR_BLOCKS)
         self.reset()
 
-    def push(self, level_dbfs: float) -> None:
-        """Give the level of the next 20 ms frame."""
+    def push(self, level_dbfs: float) -> float:
+        """Give the level of the next 20 ms frame; get the noise floor."""
+        if level_dbfs <= SILENCE_DBFS:
+            return self.floor_dbfs  # exact zeros tell nothing of the room
         if not self._quietest:
             self._quietest.append(max(min(level_dbfs, _FLOOR_START_DBFS), _FLOOR_LOWEST_DBFS))
         self._block_power += 10 ** (level_dbfs / 10)
@@ -102,6 +108,7 @@ class FloorTracker:
             self._quietest.append(max(block_dbfs, _FLOOR_LOWEST_DBFS))
             self._block_power, self._block_frames = 0.0, 0
         self.floor_dbfs = min(self._quietest)
+        return self.floor_dbfs
 
     def reset(self) -> None:
         """Forget everything, as if new."""
@@ -140,8 +147,10 @@ class SpeechGate:
         self._pending = pending[n_frames * FRAME_SAMPLES :].copy()
         levels = level_dbfs(frames)
         outputs: list[GateOutput] = []
-        for frame, level in zip(frames, levels.tolist(), strict=True):
-            outputs += self._step(frame, level)
+        # In pieces: a whole recording at once would need thirty times its size.
+        for start in range(0, n_frames, _FRAMES_AT_ONCE):
+            part = slice(start, start + _FRAMES_AT_ONCE)
+            outputs += self._listen(frames[part], levels[part])
         return outputs
 
     def flush(self) -> list[GateOutput]:
@@ -164,10 +173,40 @@ class SpeechGate:
         self._recent.clear()
         self._preroll.clear()
 
-    def _step(self, frame: NDArray[np.float32], level: float) -> list[GateOutput]:
-        self._at += FRAME_SAMPLES
-        speech = self._is_speech(frame, level)
-        heard = FrameLevel(level, self._floor.floor_dbfs)
+    def _listen(self, frames: NDArray[np.float32], levels: NDArray[np.float64]) -> list[GateOutput]:
+        """All that needs no decision is computed for many frames at once; then they are gone through one by one."""
+        audible = levels > SILENCE_DBFS
+        floors = np.array([self._floor.push(level) for level in levels.tolist()])
+        contexts = self._spectrum.push(frames[audible], floors[audible])
+        unvoiced = self._unvoiced(frames[audible], floors[audible])
+        outputs: list[GateOutput] = []
+        probabilities: list[float] | None = None
+        n_heard = 0
+        for frame, level, floor in zip(frames, levels.tolist(), floors.tolist(), strict=True):
+            self._at += FRAME_SAMPLES
+            speech = False
+            if level > SILENCE_DBFS:
+                # In silence webrtcvad sleeps for long, and so does the network.
+                if (next(unvoiced) < self._recent_frames or self._open) and level >= self._settings.min_level_dbfs:
+                    if probabilities is None:
+                        probabilities = [0.0] * n_heard + speech_probability(contexts[n_heard:]).tolist()
+                    speech = probabilities[n_heard] >= self._threshold()
+                n_heard += 1
+            outputs += self._decide(frame, speech, FrameLevel(level, floor))
+        return outputs
+
+    def _unvoiced(self, frames: NDArray[np.float32], floors: NDArray[np.float64]) -> Iterator[int]:
+        """How many frames webrtcvad has not called speech in a row, at each of them."""
+        gains_db = np.clip(_VAD_FLOOR_DBFS - floors, *_VAD_GAIN_DB)
+        loud = frames * (32768 * 10 ** (gains_db[:, None] / 20))
+        for pcm in np.clip(loud, -32768, 32767).astype(np.int16):
+            self._unvoiced_frames = 0 if self._vad.is_speech(pcm.tobytes(), RATE_HZ) else self._unvoiced_frames + 1
+            yield self._unvoiced_frames
+
+    def _threshold(self) -> float:
+        return self._settings.speech_stay if self._open else self._settings.speech_enter
+
+    def _decide(self, frame: NDArray[np.float32], speech: bool, heard: FrameLevel) -> list[GateOutput]:
         if self._open:
             return self._inside(frame, speech, heard)
         self._recent.append(speech)
@@ -175,23 +214,6 @@ class SpeechGate:
         if sum(self._recent) < self._onset_frames:
             return [Silence(self._at, heard)]
         return [self._begin(heard)]
-
-    def _is_speech(self, frame: NDArray[np.float32], level: float) -> bool:
-        s = self._settings
-        if level <= SILENCE_DBFS:
-            return False  # exact zeros tell nothing of the room
-        self._floor.push(level)
-        floor_dbfs = self._floor.floor_dbfs
-        self._spectrum.push(frame, floor_dbfs)
-        gain_db = min(max(_VAD_FLOOR_DBFS - floor_dbfs, _VAD_GAIN_DB[0]), _VAD_GAIN_DB[1])
-        pcm = np.clip(frame * (32768 * 10 ** (gain_db / 20)), -32768, 32767).astype(np.int16)
-        voiced: bool = self._vad.is_speech(pcm.tobytes(), RATE_HZ)
-        self._unvoiced_frames = 0 if voiced else self._unvoiced_frames + 1
-        # In silence webrtcvad sleeps for long, and so does the network.
-        asleep = self._unvoiced_frames >= self._recent_frames and not self._open
-        if asleep or level < s.min_level_dbfs:
-            return False
-        return speech_probability(self._spectrum.values) >= (s.speech_stay if self._open else s.speech_enter)
 
     def _begin(self, heard: FrameLevel) -> SpeechOpened:
         first = len(self._recent) - list(self._recent).index(True)

@@ -49,8 +49,8 @@ class BadSamples:
 class Resampler:
     """Blocks at the device's own rate → mono at 16 kHz, by a streaming `soxr.ResampleStream` (high quality).
 
-    The input is cut anew into pieces of 20 ms before anything is computed, so results do not depend on the caller's
-    blocks. NaN and infinity become silence and are listed in `bad`, which the caller empties.
+    How the input is cut into blocks changes only when samples come out, not a bit of them. NaN and infinity become
+    silence and are listed in `bad`, which the caller empties.
 
     Raises
     ------
@@ -58,28 +58,20 @@ class Resampler:
         For a rate or channel count that no device has.
     """
 
-    _pending: NDArray[np.float32]
-
     def __init__(self, rate_hz: int, channels: int) -> None:
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
             raise SettingsError(f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz")
         self.rate_hz = rate_hz
         self.channels = channels
-        self._piece_samples = rate_hz // 50
         self.reset()
 
     def push(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give float32 of shape (n, channels); get float32 of shape (m,) at 16 kHz."""
-        pending = np.concatenate((self._pending, block))
-        n_pieces = len(pending) // self._piece_samples
-        cut = n_pieces * self._piece_samples
-        self._pending = pending[cut:].copy()
-        pieces = [self._piece(piece) for piece in np.split(pending[:cut], n_pieces)] if n_pieces else []
-        return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+        return self._next(block)
 
     def flush(self) -> NDArray[np.float32]:
         """End of input: what is still inside."""
-        rest = self._piece(self._pending, last=True)
+        rest = self._next(np.empty((0, self.channels), np.float32), last=True)
         found = self.bad
         self.reset()
         self.bad += found
@@ -87,20 +79,28 @@ class Resampler:
 
     def reset(self) -> None:
         """Forget everything, as if new."""
-        self._pending = np.empty((0, self.channels), np.float32)
         self._native_samples = 0
         self.bad: list[BadSamples] = []
         self._stream = (
             None if self.rate_hz == RATE_HZ else soxr.ResampleStream(self.rate_hz, RATE_HZ, 1, dtype="float32")
         )
 
-    def _piece(self, piece: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
-        self._native_samples += len(piece)
-        finite = np.isfinite(piece)
+    def _next(self, block: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
+        finite = np.isfinite(block)
         if not finite.all():
-            at = self._native_samples * RATE_HZ // self.rate_hz
-            self.bad.append(BadSamples(at, int(finite.size - np.count_nonzero(finite))))
-            piece = np.where(finite, piece, np.float32(0))
+            self._note(finite)
+            block = np.where(finite, block, np.float32(0))
+        self._native_samples += len(block)
         # Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums.
-        mono = np.clip(piece, -8, 8).mean(axis=1, dtype=np.float32)
+        mono = np.clip(block, -8, 8).mean(axis=1, dtype=np.float32)
         return mono if self._stream is None else self._stream.resample_chunk(mono, last=last)
+
+    def _note(self, finite: NDArray[np.bool_]) -> None:
+        """Told for each 20 ms of the input, wherever blocks end."""
+        grid = self.rate_hz // 50
+        bad = np.repeat(self._native_samples + np.arange(len(finite)), np.count_nonzero(~finite, axis=1)) // grid
+        for piece, count in zip(*np.unique(bad, return_counts=True), strict=True):
+            at = (int(piece) + 1) * grid * RATE_HZ // self.rate_hz
+            if self.bad and self.bad[-1].at == at:
+                count += self.bad.pop().count
+            self.bad.append(BadSamples(at, int(count)))

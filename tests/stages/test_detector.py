@@ -19,17 +19,12 @@ def speech(demo: Demo) -> NDArray[np.float32]:
     return soxr.resample(samples[: 12 * rate_hz] / 32768, rate_hz, 16_000).astype(np.float32)
 
 
-def run(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The contexts, shape (frames, 25, 64), and the probability of each frame."""
+def run(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The contexts, shape (frames, 1600), and the probability of each frame."""
     frames = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
-    floor, spectrum = FloorTracker(), SpectrumContext()
-    contexts, probabilities = [], []
-    for frame, level in zip(frames, level_dbfs(frames).tolist(), strict=True):
-        floor.push(level)
-        spectrum.push(frame, floor.floor_dbfs)
-        contexts.append(spectrum.values.copy())
-        probabilities.append(speech_probability(spectrum.values))
-    return np.array(contexts), np.array(probabilities)
+    floor = FloorTracker()
+    contexts = SpectrumContext().push(frames, np.array([floor.push(level) for level in level_dbfs(frames).tolist()]))
+    return contexts, speech_probability(contexts)
 
 
 def test_a_gain_changes_nothing_once_the_floor_is_known(speech: NDArray[np.float32]) -> None:
@@ -50,10 +45,15 @@ def test_speech_is_likely_and_its_pauses_are_not(speech: NDArray[np.float32]) ->
 
 def test_reset_forgets(speech: NDArray[np.float32]) -> None:
     used, fresh = SpectrumContext(), SpectrumContext()
-    for frame in speech[: 100 * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES):
-        used.push(frame, -60.0)
+    frames, floors = speech[: 100 * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES), np.full(100, -60.0)
+    used.push(frames, floors)
     used.reset()
-    for frame in speech[: 40 * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES):
-        used.push(frame, -60.0)
-        fresh.push(frame, -60.0)
-    np.testing.assert_array_equal(used.values, fresh.values)
+    np.testing.assert_array_equal(used.push(frames, floors), fresh.push(frames, floors))
+
+
+def test_frames_at_once_or_one_by_one_are_the_same_to_the_last_bit(speech: NDArray[np.float32]) -> None:
+    frames, floors = speech[: 200 * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES), np.linspace(-70, -40, 200)
+    whole, single = SpectrumContext().push(frames, floors), SpectrumContext()
+    singly = [single.push(frames[i : i + 1], floors[i : i + 1]) for i in range(200)]
+    assert np.concatenate(singly).tobytes() == whole.tobytes()
+    assert np.concatenate([speech_probability(c) for c in singly]).tobytes() == speech_probability(whole).tobytes()
