@@ -25,7 +25,11 @@ from realtime_ser.stages.monitor import Notice
 T = TypeVar("T")
 
 RING_S = 5.0
-_POLL_S = 0.01
+_BLOCK_S = 0.1
+"""Of a callback. Waking up is what costs: with blocks of a tenth of this, `live` takes three times the CPU."""
+_LATENCY_S = 0.2
+"""What PortAudio may keep back: two blocks."""
+_WAIT_S = 0.1
 _SILENT_S = 3.0
 """A callback that has not come for so long is taken for dead."""
 _RETRY_S = (0.5, 5.0)
@@ -149,7 +153,7 @@ def _listed(inputs: list[InputDevice]) -> str:
 
 
 class Microphone:
-    """An input opened at its own rate; the callback copies into a ring and returns.
+    """An input opened at its own rate; the callback copies into a ring, wakes whoever reads it, and returns.
 
     Iterate for blocks, float32 of shape (n, channels), `Lost` where samples did not arrive, and a `Notice` when the
     device is gone. It is then opened again by its name as soon as it is back; until then the blocks are empty, so that
@@ -174,6 +178,7 @@ class Microphone:
         self.channels = channels or min(found.channels, 2)
         self._use(found)
         self._stopped = False
+        self._arrived = threading.Event()
         self._heard = time.monotonic()
         """When the last block was read."""
 
@@ -228,6 +233,8 @@ class Microphone:
             device=self._found.index,
             channels=self.channels,
             dtype="float32",
+            blocksize=round(_BLOCK_S * self.rate_hz),
+            latency=_LATENCY_S,
             callback=self._callback,
         )
         stream.start()
@@ -236,7 +243,7 @@ class Microphone:
     def _blocks(self) -> Iterator[Block]:
         """What arrives, until nothing has for a while."""
         self._heard = time.monotonic()
-        silent_polls = 0
+        silent_waits = 0
         while not self._stopped:
             if lost := self._ring.take_loss():
                 yield lost
@@ -246,14 +253,14 @@ class Microphone:
             # Not `available`: a loss may have been recorded just now, and what is behind it is not to be read yet.
             elif len(block := self._ring.read(self.rate_hz // 10)):
                 self._heard = time.monotonic()
-                silent_polls = 0
+                silent_waits = 0
                 yield block
             else:
                 # Counted, not timed: to a process that was stopped for a while the device is not dead at once.
-                silent_polls += 1
-                if silent_polls * _POLL_S > _SILENT_S:
+                silent_waits += not self._arrived.wait(_WAIT_S)
+                if silent_waits * _WAIT_S > _SILENT_S:
                     return
-                time.sleep(_POLL_S)
+                self._arrived.clear()
 
     def _return_of(self, stream: Any) -> Generator[Block, None, Any]:
         """Wait for the device, giving empty blocks; returns its new stream, or None if stopped before."""
@@ -269,7 +276,7 @@ class Microphone:
                     if attempt.result is not None:
                         return attempt.result
                     yield nothing
-                    time.sleep(_POLL_S * 5)
+                    time.sleep(_WAIT_S)
                 wait_s = min(2 * wait_s, longest_s)
         finally:
             if attempt is not None and attempt.is_alive():
@@ -297,6 +304,7 @@ class Microphone:
         if missing := self._clock.push(when.inputBufferAdcTime, frames, overflow):
             self._ring.lose(Lost(missing, _OVERFLOW if overflow else _MISSING))
         self._ring.write(block)
+        self._arrived.set()
 
 
 class _Attempt(threading.Thread):

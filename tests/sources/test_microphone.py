@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,6 +67,7 @@ def microphone() -> Microphone:
     source.name, source.rate_hz, source.channels = "none", 1_000, 1
     source._ring = RingBuffer(5_000, 1)
     source._clock = DeviceClock(1_000)
+    source._arrived = threading.Event()
     source._stopped = False
     return source
 
