@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -222,7 +223,8 @@ def write_audformat(timeline: Timeline, path: Path) -> None:
 def write_emotionml(timeline: Timeline, path: Path) -> None:
     """W3C EmotionML 1.0 with the labels as its own vocabulary; dimensions run from 0 to 1 there.
 
-    Where each is stands in a media fragment (its `start` and `end` are times of day).
+    Where each is stands in a media fragment (its `start` and `end` are times of day). Valid against the W3C's schema:
+    `EMOTIONML_XSD=emotionml.xsd pytest tests/timeline` with the schema from https://www.w3.org/TR/emotionml/.
     """
     ElementTree.register_namespace("", _EMOTIONML)
 
@@ -236,13 +238,13 @@ def write_emotionml(timeline: Timeline, path: Path) -> None:
     for name, (kind, items) in vocabularies.items():
         vocabulary = ElementTree.SubElement(root, tag("vocabulary"), {"type": kind, "id": name})
         for item in items:
-            ElementTree.SubElement(vocabulary, tag("item"), {"name": item})
+            ElementTree.SubElement(vocabulary, tag("item"), {"name": _token(item)})
     for s in _spoken(timeline):
         if not s.label and not math.isfinite(s.arousal):
             continue  # an emotion of which nothing is said is not allowed
         emotion = ElementTree.SubElement(root, tag("emotion"))
         if s.label:
-            value = {"name": s.label, "confidence": f"{s.confidence:.4f}"}
+            value = {"name": _token(s.label), "confidence": f"{s.confidence:.4f}"}
             ElementTree.SubElement(emotion, tag("category"), value)
         for name, number in (("arousal", s.arousal), ("valence", s.valence)):
             if math.isfinite(number):
@@ -251,6 +253,11 @@ def write_emotionml(timeline: Timeline, path: Path) -> None:
         ElementTree.SubElement(emotion, tag("reference"), {"uri": place, "role": "expressedBy"})
     ElementTree.indent(root)
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _token(label: str) -> str:
+    """As the schema wants a vocabulary's names: an NMTOKEN."""
+    return re.sub(r"[^\w.-]", "_", label)
 
 
 def write_rttm(timeline: Timeline, path: Path) -> None:

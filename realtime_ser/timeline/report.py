@@ -26,7 +26,7 @@ _STATES = {"no_speech": 0, "speech": 1, "abstain": 2, "gap": 3}
 
 
 def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
-    """HTML of timelines, one below the other, with the sound of the first if it is given.
+    """HTML of timelines side by side where the screen has room, with the sound of the first if it is given.
 
     Raises
     ------
@@ -40,8 +40,8 @@ def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
     sections: list[str] = []
     data: list[dict[str, Any]] = []
     for timeline in timelines:
-        found = lanes(timeline)
-        for lane in found:
+        sections.append("<div>")
+        for lane in lanes(timeline):
             name = Path(lane.file).name + (f", channel {lane.channel}" if lane.channel else "")
             sections.append(
                 f"<section><h2>{html.escape(name)}</h2>"
@@ -49,6 +49,7 @@ def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
                 f"{_tables(statistics(_alone(timeline, lane)))}</section>"
             )
             data.append(_packed(timeline, lane, heard if timeline is timelines[0] else None))
+        sections.append("</div>")
     problems = [f"{t.path}: {problem}" for t in timelines for problem in t.problems]
     names = ", ".join(dict.fromkeys(t.path.name for t in timelines))
     fields = {
@@ -56,6 +57,7 @@ def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
         "subtitle": html.escape(_subtitle(timelines[0])),
         "problems": "".join(f'<p class="problem">{html.escape(problem)}</p>' for problem in problems),
         "player": _player(heard),
+        "layout": "several" if len(timelines) > 1 else "",
         "lanes": "\n".join(sections),
         "card": _card(timelines[0]),
         "style": (_PAGE / "report.css").read_text(encoding="utf-8"),
