@@ -8,15 +8,21 @@ real program. Nothing is asserted.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import platform
+import pty
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +47,8 @@ def spied_callback(self, block, frames, when, status):
 def spied_push(self, block, sample_rate):
     events = push(self, block, sample_rate)
     now = time.perf_counter()
-    given.append((len(block), now, [e.type == "measurement" and e.trigger == "hop" and e.state for e in events]))
+    hops = [e for e in events if e.type == "measurement" and e.trigger == "hop" and e.state != "no_speech"]
+    given.append((len(block), now, [round(e.end_s * sample_rate) for e in hops]))
     return events
 
 Microphone._callback, Session.push = spied_callback, spied_push
@@ -58,7 +65,7 @@ def start_server(home: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
     (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
     (home / "pulse").mkdir(mode=0o700)
     paths = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "PULSE_RUNTIME_PATH": str(home / "pulse")}
-    environment = os.environ | paths | {"PULSE_LATENCY_MSEC": "30"}
+    environment = os.environ | paths
     modules = ("module-native-protocol-unix", "module-null-sink sink_name=out rate=48000")
     command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", *(f"--load={m}" for m in modules)]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -74,13 +81,31 @@ def one_core() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def live(environment: dict[str, str], folder: Path, sound: Path | None, seconds: float, one: bool) -> dict[str, Any]:
+def terminal() -> int:
+    """One end of a terminal of 120 by 40 characters; what is drawn on it is read and dropped."""
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+
+    def read() -> None:
+        with suppress(OSError):
+            while os.read(reader, 65536):
+                pass
+
+    threading.Thread(target=read, daemon=True).start()
+    return writer
+
+
+def live(
+    environment: dict[str, str], folder: Path, sound: Path | None, seconds: float, one: bool, drawn: bool = False
+) -> dict[str, Any]:
     """Run it for so long; CPU and memory are those of the time after the first five seconds."""
     out = folder / f"{time.monotonic_ns()}.jsonl"
+    screen = terminal() if drawn else subprocess.DEVNULL
     program = subprocess.Popen(
-        [sys.executable, "-c", _SPY, "live", "--plain", "--jsonl", str(out)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
+        [sys.executable, "-c", _SPY, "live", "--jsonl", str(out), *([] if drawn else ["--plain"])],
+        env=environment | {"TERM": "xterm-256color"},
+        stdin=screen,
+        stdout=screen,
         stderr=subprocess.PIPE,
         preexec_fn=one_core if one else None,
     )
@@ -102,15 +127,18 @@ def live(environment: dict[str, str], folder: Path, sound: Path | None, seconds:
     return {"cpu": cpu, "memory_mb": memory_mb, "lost_s": closed["lost_s"], "delays_ms": delays_ms(arrived, given)}
 
 
-def delays_ms(arrived: Sequence[tuple[int, float]], given: Sequence[tuple[int, float, list[Any]]]) -> list[float]:
-    """For each hop with scores, from the callback that brought the first sample of the block which completed it to the
-    events handed over: the hop's last sample came no earlier, so its own delay is no longer than this."""
+def delays_ms(arrived: Sequence[tuple[int, float]], given: Sequence[tuple[int, float, list[int]]]) -> list[float]:
+    """For each hop with scores, from the callback that brought its last sample to the events handed over.
+
+    That sample is one of the block that completed it, and none before the hop's end; counted is from the first of both,
+    so that no delay is longer than told.
+    """
     ends = np.cumsum([frames for frames, _ in arrived])
     times = [at for _, at in arrived]
     delays, position = [], 0
-    for samples, at, states in given:
-        if any(state in ("speech", "abstain") for state in states):
-            delays.append(1000 * (at - times[int(np.searchsorted(ends, position + 1))]))
+    for samples, at, hops in given:
+        for end in hops:
+            delays.append(1000 * (at - times[int(np.searchsorted(ends, max(position + 1, end)))]))
         position += samples
     return delays
 
@@ -154,6 +182,9 @@ def main() -> None:
             print(f"silence: {quiet['cpu']:.1%} of a core, {quiet['memory_mb']:.0f} MB")
             talk = live(environment, folder, speech, seconds, one=True)
             print(f"constant speech: {talk['cpu']:.1%} of a core, {talk['memory_mb']:.0f} MB")
+            for name, sound in (("silence", silence), ("constant speech", speech)):
+                shown = live(environment, folder, sound, seconds, one=True, drawn=True)
+                print(f"{name} with the dashboard: {shown['cpu']:.1%} of a core")
             print(f"from the callback to the event, one core: {told(talk['delays_ms'])}")
             hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
             loaded = live(environment, folder, speech, seconds, one=False)

@@ -41,13 +41,18 @@ class ChannelSessions:
         """Seconds of audio pushed so far, gaps included."""
         return self._first.clock_s
 
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is open in any channel."""
+        return any(s.speaking for s in self._sessions.values())
+
     def push(self, block: NDArray[Any], sample_rate: int) -> list[Event]:
         """Give samples of shape (n, channels); raises SettingsError if a channel is not among them."""
         if block.ndim != 2 or block.shape[1] < max(self._sessions):
             raise SettingsError(f"channel {max(self._sessions)} of audio of shape {block.shape}", "give (n, channels)")
         if sample_rate != self._rate_hz:
             self._rate_hz, self._samples = sample_rate, 0
-        # Cut where sessions cut: so the order of two channels' events does not depend on the caller's blocks either.
+        # Cut at fixed places: so the order of two channels' events does not depend on the caller's blocks either.
         step = sample_rate // 50
         first = -self._samples % step
         self._samples += len(block)

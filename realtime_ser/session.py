@@ -146,6 +146,11 @@ class Session:
         """Seconds of audio pushed so far, gaps included."""
         return self._clock() / RATE_HZ
 
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is open."""
+        return self._segment is not None
+
     def push(self, block: NDArray[Any], sample_rate: int = RATE_HZ) -> list[events.Event]:
         """Give samples, int16 or float32 of shape (n,) or (n, channels); get the events that they complete.
 

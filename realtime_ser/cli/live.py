@@ -48,6 +48,7 @@ def live(
     microphone = Microphone(options.device_of(device), int(channel) if channel.isdigit() else None)
     channels = options.channels_of(channel, microphone.channels)
     session = open_session(model, settings, microphone.name, channels, options.profile_of(profile), on or ())
+    microphone.speaking = lambda: session.speaking
     with StopSignals() as signals, ExitStack() as stack:
         sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
         actions = open_outputs(stack, sinks, session, microphone.name, on, run, webhook, osc, lsl)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from realtime_ser.events import Event
 __all__ = ["Dashboard", "DashboardState", "PlainLines", "Screen", "Snapshot", "render"]
 
 REDRAWS_HZ = 12
+"""At most: nothing is drawn that has not changed, as drawing costs more than all analysis."""
 
 
 class Screen:
@@ -31,7 +33,7 @@ class Screen:
 
 
 class Dashboard:
-    """A lane for each channel, drawn in a thread of rich's own, from snapshots: analysis takes a lock for a moment.
+    """A lane for each channel, drawn in a thread of its own, from snapshots: analysis takes a lock for a moment.
 
     The terminal is as it was once the context is left, whatever happens.
     """
@@ -46,23 +48,26 @@ class Dashboard:
         self._lanes = {channel: DashboardState(csv_path, recording, channel) for channel in channels}
         self._keys = Keys()
         self._live = Live(
-            get_renderable=lambda: Screen(*(lane.snapshot() for lane in self._lanes.values())),
-            console=console,
-            refresh_per_second=REDRAWS_HZ,
-            screen=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
+            console=console, auto_refresh=False, screen=True, redirect_stdout=False, redirect_stderr=False
         )
+        self._changed = threading.Event()
+        self._changed.set()
+        self._done = threading.Event()
+        self._artist = threading.Thread(target=self._draw, daemon=True)
 
     def __enter__(self) -> Dashboard:
         self._keys.__enter__()
         self._live.__enter__()
+        self._artist.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._done.set()
+            self._changed.set()
+            self._artist.join()
             self._live.__exit__(kind, error, trace)
         finally:
             self._keys.__exit__(kind, error, trace)
@@ -70,11 +75,13 @@ class Dashboard:
     def write(self, event: Event) -> None:
         """Show what the event tells."""
         self._lanes[event.channel].update(event)
+        self._changed.set()
 
     def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float) -> None:
         """Show how far analysis is, and what it costs."""
         for lane in self._lanes.values():
             lane.progress(audio_s, lag_s, real_time_factor, lost_s)
+        self._changed.set()
 
     def pressed(self) -> list[str]:
         """Keys typed since last asked."""
@@ -82,3 +89,13 @@ class Dashboard:
 
     def close(self) -> None:
         """Nothing to close: the context restores the terminal."""
+
+    def _draw(self) -> None:
+        drawn: tuple[Snapshot, ...] = ()
+        while not self._done.wait(1 / REDRAWS_HZ):
+            self._changed.wait()
+            self._changed.clear()
+            lanes = tuple(lane.snapshot() for lane in self._lanes.values())
+            if lanes != drawn:
+                self._live.update(Screen(*lanes), refresh=True)
+                drawn = lanes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from rich.console import Group
 from rich.text import Text
@@ -52,8 +54,9 @@ def _lane(now: Snapshot, width: int, height: int) -> list[Text]:
     lines = [*_current(now, width), _level(now, width)][: max(0, height)]
     free = height - len(lines)
     rows = max(1, min(_TALLEST_TRACE, free // max(1, len(now.labels))))
+    columns = _columns(now, _trace_room(now, width))
     for label in _most_likely(now, max(0, free // rows)):
-        lines += _trace(now, label, width, rows)
+        lines += _trace(now, label, columns, rows)
     return lines + [Text()] * (height - len(lines))
 
 
@@ -144,27 +147,34 @@ def _columns(now: Snapshot, room: int) -> list[Point | None]:
     return columns
 
 
-def _trace(now: Snapshot, label: str, width: int, rows: int) -> list[Text]:
-    room = _trace_room(now, width)
+def _cells(cells: Iterable[tuple[str, str]]) -> Text:
+    """Characters with their styles; a run of one style is one span, or drawing would take many times as long."""
+    line = Text()
+    for style, run in groupby(cells, key=itemgetter(1)):
+        line.append("".join(character for character, _ in run), style)
+    return line
+
+
+def _trace(now: Snapshot, label: str, columns: Sequence[Point | None], rows: int) -> list[Text]:
     colour = colour_of(label, now.labels)
     value = None if now.scores is None else now.scores.get(label)
     leading = label == now.label and now.state == "speech"
-    upper = [Text() for _ in range(rows)]
-    for point in _columns(now, room):
+    upper: list[list[tuple[str, str]]] = [[] for _ in range(rows)]
+    for point in columns:
         score = point.scores.get(label) if point else None
         style = f"dim {colour}" if point and point.state == "abstain" else colour
         eighths = 0 if score is None else max(1, round(score * 8 * rows))
         for row, line in enumerate(upper):
             part = min(8, max(0, eighths - 8 * (rows - 1 - row)))
             empty = "·" if point and row == rows - 1 and score is None else " "
-            line.append(_BLOCKS[part] if part else empty, style if part else "grey23")
+            line.append((_BLOCKS[part], style) if part else (empty, "grey23"))
     name = Text(f"  {printable(label)[:10]:<10}", style=f"bold {colour}" if leading else colour)
     shown = "" if value is None or now.state == "no_speech" else f"{value:4.0%}"
-    last = name + upper[-1] + Text(f" {shown:>4}", style="bold" if leading else "")
+    last = name + _cells(upper[-1]) + Text(f" {shown:>4}", style="bold" if leading else "")
     if now.baseline:
         from_neutral = f"{100 * (value - now.baseline[label]):+4.0f}" if shown and value is not None else ""
         last += Text(f" {from_neutral:>4}", style="bold cyan" if leading else "cyan")
-    return [Text(" " * 12) + line for line in upper[:-1]] + [last]
+    return [Text(" " * 12) + _cells(line) for line in upper[:-1]] + [last]
 
 
 def _trace_room(now: Snapshot, width: int) -> int:

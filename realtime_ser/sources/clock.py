@@ -11,7 +11,8 @@ _SURE_S = 0.5
 class DeviceClock:
     """Compares the time stamps of blocks with the samples counted, to find samples that never came.
 
-    Only a jump between two blocks counts. Slow changes are drift, or a sound server that changes its latency.
+    Only a jump between two blocks counts; slow changes are drift. And both must jump, the time stamps and the times of
+    arrival: a sound server that changes its latency changes the one, one that corrects its guess of it the other.
 
     Parameters
     ----------
@@ -22,18 +23,23 @@ class DeviceClock:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._counted = 0
+        self._first_s: tuple[float, float] | None = None
+        """When the first block was recorded, and when it arrived."""
         self._offset_s: float | None = None
-        """Of the last block: its time stamp less the samples before it; None before the first."""
+        """Of the last block: its time since the first less the samples between; None before the first."""
         self._jump: tuple[float, float, int] | None = None
         """A suspicion: the offset before it, the least since, and how many samples were counted then."""
 
-    def push(self, begin_s: float, samples: int, overflow: bool) -> int:
-        """Give when a block was recorded, its length, and whether the driver says that some were lost before it.
+    def push(self, begin_s: float, arrived_s: float, samples: int, overflow: bool) -> int:
+        """Give when a block was recorded and when it came, its length, and whether its driver tells of a loss before.
 
-        Returns how many samples are missing: before this block if `overflow`, else 0.5 s ago. A host that has no time
-        stamps gives 0 for all.
+        The two times may be of different clocks. Returns how many samples are missing: before this block if `overflow`,
+        else 0.5 s ago. A host that has no time stamps gives 0 for all.
         """
-        offset_s = begin_s - self._counted / self._rate_hz if begin_s else 0.0
+        if self._first_s is None:
+            self._first_s = begin_s, arrived_s
+        since_s = min(begin_s - self._first_s[0], arrived_s - self._first_s[1])
+        offset_s = since_s - self._counted / self._rate_hz if begin_s else 0.0
         # On the first block the flag tells of the time before we listened: nothing of ours is lost.
         before_s = offset_s if self._offset_s is None else self._offset_s
         missing = 0

