@@ -94,6 +94,23 @@ def test_it_draws_both_lanes_without_an_error_or_a_request(browser: Any, page: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("width", "beside"), [(1280, True), (390, False)])
+def test_timelines_stand_side_by_side_where_there_is_room(
+    browser: Any, written: tuple[Path, Path], tmp_path: Path, width: int, beside: bool
+) -> None:
+    timeline, path = read_timeline(written[0]), tmp_path / "two.html"
+    path.write_text(report([timeline, timeline]), encoding="utf-8")
+    size(browser, width, "light")
+    browser.get(path.as_uri())
+    until(browser, DRAWN)
+    left = browser.execute_script("return [...document.querySelector('.lanes').children].map((e) => e.offsetLeft)")
+    assert len(left) == 2
+    assert (left[0] < left[1]) == beside
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
 def test_zooming_in_shows_more(browser: Any, page: Path) -> None:
     size(browser, 1280, "light")
     browser.get(page.as_uri())
