@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
+from realtime_ser.sources import Lost
+
 _JUMP_S = 0.1
 """Less than this is the jitter of a driver's time stamps."""
 _SURE_S = 0.5
 """A jump must stand for so long: a late time stamp is followed by right ones, missing samples never come."""
+_STANDING_S = 2.0
+"""What has changed for so long without a loss is how it is now: drift, another latency, or a better guess of it."""
+_OVERFLOW = "overflow: the machine was too busy"
+_MISSING = "missing by the device's clock"
 
 
 class DeviceClock:
     """Compares the time stamps of blocks with the samples counted, to find samples that never came.
 
-    Only a jump between two blocks counts; slow changes are drift. And both must jump, the time stamps and the times of
-    arrival: a sound server that changes its latency changes the one, one that corrects its guess of it the other.
+    Both must be late, the time stamps and the times of arrival. A sound server that changes its latency changes the
+    one, one that corrects its guess of it the other; and what it kept for us while we were away comes late with the
+    right time stamps. Of two blocks at once the second tells nothing: it has the time stamp of the first.
 
     Parameters
     ----------
@@ -23,44 +32,69 @@ class DeviceClock:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._counted = 0
-        self._first_s: tuple[float, float] | None = None
-        """When the first block was recorded, and when it arrived."""
-        self._offset_s: float | None = None
-        """Of the last block: its time since the first less the samples between; None before the first."""
-        self._jump: tuple[float, float, int] | None = None
-        """A suspicion: the offset before it, the least since, and how many samples were counted then."""
+        self._arrived_s = -math.inf
+        """When the last block came."""
+        self._clocks: tuple[_Expected, _Expected] | None = None
+        """Of the time stamps and of the arrivals; None before the first block."""
+        self._late: tuple[float, float] | None = None
+        """Since when both have been late, and by how much at least."""
+        self._overflow = False
+        """Whether the driver told of a loss that is not measured yet."""
 
-    def push(self, begin_s: float, arrived_s: float, samples: int, overflow: bool) -> int:
+    def push(self, begin_s: float, arrived_s: float, samples: int, overflow: bool) -> Lost | None:
         """Give when a block was recorded and when it came, its length, and whether its driver tells of a loss before.
 
-        The two times may be of different clocks. Returns how many samples are missing: before this block if `overflow`,
-        else 0.5 s ago. A host that has no time stamps gives 0 for all.
+        The two times may be of different clocks. Returns what is missing as soon as that is sure, 0.5 s after a jump.
+        A host that has no time stamps gives 0 for all.
         """
-        if self._first_s is None:
-            self._first_s = begin_s, arrived_s
-        since_s = min(begin_s - self._first_s[0], arrived_s - self._first_s[1])
-        offset_s = since_s - self._counted / self._rate_hz if begin_s else 0.0
-        # On the first block the flag tells of the time before we listened: nothing of ours is lost.
-        before_s = offset_s if self._offset_s is None else self._offset_s
-        missing = 0
-        if overflow and self._offset_s is not None:
-            # The driver says that samples are missing, not how many.
-            missing = max(1, round((offset_s - before_s) * self._rate_hz))
-            self._jump = None
-        elif self._jump is not None:
-            missing = self._confirm(self._jump, offset_s)
-        elif offset_s - before_s > _JUMP_S:
-            self._jump = before_s, offset_s, self._counted
-        self._offset_s = offset_s - missing / self._rate_hz
-        self._counted += samples + missing
-        return missing
+        counted_s = self._counted / self._rate_hz
+        offsets_s = (begin_s - counted_s, arrived_s - counted_s) if begin_s else (0.0, 0.0)
+        self._counted += samples
+        at_once = arrived_s - self._arrived_s < 0.5 * samples / self._rate_hz
+        self._arrived_s = arrived_s
+        if self._clocks is None:
+            # Here the flag tells of the time before we listened: nothing of ours is lost.
+            self._clocks = _Expected(offsets_s[0], arrived_s), _Expected(offsets_s[1], arrived_s)
+            return None
+        self._overflow |= overflow
+        if at_once and begin_s:
+            return None
+        late_s = min(clock.push(offset_s, arrived_s) for clock, offset_s in zip(self._clocks, offsets_s, strict=True))
+        if late_s > _JUMP_S:
+            for clock in self._clocks:
+                clock.begin(arrived_s)  # a loss is not how it is now
+            since_s, least_s = self._late or (arrived_s, late_s)
+            late_s = min(late_s, least_s)
+            self._late = since_s, late_s
+            if arrived_s - since_s < _SURE_S:
+                return None
+        elif not self._overflow:
+            self._late = None
+            return None
+        # A driver that tells of an overflow does not say of how much.
+        lost = Lost(max(1, round(late_s * self._rate_hz)), _OVERFLOW if self._overflow else _MISSING)
+        self._counted += lost.samples
+        self._late, self._overflow = None, False
+        return lost
 
-    def _confirm(self, jump: tuple[float, float, int], offset_s: float) -> int:
-        before_s, least_s, since = jump[0], min(jump[1], offset_s), jump[2]
-        self._jump = before_s, least_s, since
-        if least_s - before_s <= _JUMP_S:
-            self._jump = None
-        elif self._counted - since >= _SURE_S * self._rate_hz:
-            self._jump = None
-            return round((least_s - before_s) * self._rate_hz)
-        return 0
+
+class _Expected:
+    """The offset of a clock from the samples counted, while all is well."""
+
+    def __init__(self, offset_s: float, now_s: float) -> None:
+        self._offset_s = offset_s
+        self.begin(now_s)
+
+    def begin(self, now_s: float) -> None:
+        """Watch anew for what stands."""
+        self._begun_s = now_s
+        self._low_s, self._high_s = math.inf, -math.inf
+
+    def push(self, offset_s: float, now_s: float) -> float:
+        """How late it is."""
+        if now_s - self._begun_s >= _STANDING_S:
+            if self._low_s <= self._high_s:
+                self._offset_s = min(max(self._offset_s, self._low_s), self._high_s)
+            self.begin(now_s)
+        self._low_s, self._high_s = min(self._low_s, offset_s), max(self._high_s, offset_s)
+        return offset_s - self._offset_s

@@ -44,8 +44,6 @@ _ANSWER_S = 10.0
 """It may hang on a sound server that does not answer, too; the first opening gets so long."""
 _own_stderr: int | None = None
 """sounddevice leads stderr to nowhere while PortAudio looks for devices; if it hangs in that, this leads it back."""
-_OVERFLOW = "overflow: the machine was too busy"
-_MISSING = "missing by the device's clock"
 
 
 @dataclass(frozen=True)
@@ -312,8 +310,8 @@ class Microphone:
 
     def _callback(self, block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
         overflow = bool(status.input_overflow)
-        if missing := self._clock.push(when.inputBufferAdcTime, when.currentTime, frames, overflow):
-            self._ring.lose(Lost(missing, _OVERFLOW if overflow else _MISSING))
+        if lost := self._clock.push(when.inputBufferAdcTime, when.currentTime, frames, overflow):
+            self._ring.lose(lost)
         self._ring.write(block)
         if self._enough():
             self._arrived.set()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,9 @@ def test_an_analysis_that_stood_still_goes_on_with_a_gap_and_without_delay(
 ) -> None:
     out = tmp_path / "live.jsonl"
     live = start_live(running, out)
+    time.sleep(2)
     live.send_signal(signal.SIGSTOP)
+    stopped = datetime.now(timezone.utc)
     time.sleep(10)
     live.send_signal(signal.SIGCONT)
     time.sleep(2)
@@ -219,14 +221,18 @@ def test_an_analysis_that_stood_still_goes_on_with_a_gap_and_without_delay(
     events = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert "Traceback" not in errors
     # The server keeps some of it for us, the rest is a gap: the clock of the timeline is that of the wall again.
-    measured = [e for e in events if e["type"] == "measurement" and e["trigger"] == "hop"]
-    first, last = ((datetime.fromisoformat(e["wall_time"].replace("Z", "+00:00")), e["end_s"]) for e in
-                   (measured[0], measured[-1]))  # fmt: skip
-    assert last[1] - first[1] == pytest.approx((last[0] - first[0]).total_seconds(), abs=1)
+    before, after = [], []
+    for event in events:
+        if event["type"] == "measurement" and event["trigger"] == "hop":
+            told = datetime.fromisoformat(event["wall_time"].replace("Z", "+00:00"))
+            # A hop may be told late, not early: the least delay is the offset of the two clocks.
+            (before if told < stopped else after).append(told.timestamp() - event["end_s"])
+    # PulseAudio keeps back up to two of our blocks, now more, now less.
+    assert min(after) == pytest.approx(min(before), abs=0.5)
     gaps = [e for e in events if e["type"] == "gap"]
     assert gaps, "ten seconds cannot all have been kept"
-    after = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gaps[-1]["end_s"]]
-    assert len(after) == 3
+    heard = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gaps[-1]["end_s"]]
+    assert len(heard) == 3
 
 
 def test_devices_lists_the_servers_source(server: dict[str, str]) -> None:
