@@ -38,14 +38,12 @@ class DeviceClock:
         """Of the time stamps and of the arrivals; None before the first block."""
         self._late: tuple[float, float] | None = None
         """Since when both have been late, and by how much at least."""
-        self._overflow = False
-        """Whether the driver told of a loss that is not measured yet."""
 
     def push(self, begin_s: float, arrived_s: float, samples: int, overflow: bool) -> Lost | None:
         """Give when a block was recorded and when it came, its length, and whether its driver tells of a loss before.
 
-        The two times may be of different clocks. Returns what is missing as soon as that is sure, 0.5 s after a jump.
-        A host that has no time stamps gives 0 for all.
+        The two times may be of different clocks. Returns what is missing: before this block if `overflow`, else as soon
+        as it is sure, 0.5 s after a jump. A host that has no time stamps gives 0 for all.
         """
         counted_s = self._counted / self._rate_hz
         offsets_s = (begin_s - counted_s, arrived_s - counted_s) if begin_s else (0.0, 0.0)
@@ -56,25 +54,25 @@ class DeviceClock:
             # Here the flag tells of the time before we listened: nothing of ours is lost.
             self._clocks = _Expected(offsets_s[0], arrived_s), _Expected(offsets_s[1], arrived_s)
             return None
-        self._overflow |= overflow
-        if at_once and begin_s:
+        if at_once and begin_s and not overflow:
             return None
         late_s = min(clock.push(offset_s, arrived_s) for clock, offset_s in zip(self._clocks, offsets_s, strict=True))
         if late_s > _JUMP_S:
             for clock in self._clocks:
                 clock.begin(arrived_s)  # a loss is not how it is now
             since_s, least_s = self._late or (arrived_s, late_s)
-            late_s = min(late_s, least_s)
-            self._late = since_s, late_s
-            if arrived_s - since_s < _SURE_S:
-                return None
-        elif not self._overflow:
+            self._late = since_s, min(late_s, least_s)
+        else:
             self._late = None
+        if overflow:
+            # The driver does not say of how much.
+            lost = Lost(max(1, round(late_s * self._rate_hz)), _OVERFLOW)
+        elif self._late and arrived_s - self._late[0] >= _SURE_S:
+            lost = Lost(round(self._late[1] * self._rate_hz), _MISSING)
+        else:
             return None
-        # A driver that tells of an overflow does not say of how much.
-        lost = Lost(max(1, round(late_s * self._rate_hz)), _OVERFLOW if self._overflow else _MISSING)
         self._counted += lost.samples
-        self._late, self._overflow = None, False
+        self._late = None
         return lost
 
 
