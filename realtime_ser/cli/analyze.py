@@ -1,78 +1,54 @@
-"""`realtime-ser analyze`: many recordings, as fast as the machine goes."""
+"""`realtime-ser analyze`: many recordings, as fast as the machines go."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from realtime_ser.cli import options
+from realtime_ser.cli import options, places
 from realtime_ser.cli.signals import StopRequested, StopSignals
-from realtime_ser.errors import RealtimeSerError, SinkError, UsageError
+from realtime_ser.cli.work import Outcome, Rows, Work, analyze_recording
+from realtime_ser.errors import SinkError, SourceError, UsageError
 from realtime_ser.printable import printable
-from realtime_ser.settings import SessionSettings
-from realtime_ser.stages.profile import Profile
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from realtime_ser.sinks.csv import CsvSink
 
-Rows = Literal["hop", "utterance", "file"]
-
-AUDIO_SUFFIXES = frozenset(".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split())
-"""What counts as audio inside a folder; a file that is named is always tried."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """One recording and how to analyse it; goes to a worker process."""
-
-    path: Path
-    csv: Path
-    """This recording's own timeline: the result in a folder, or a part to be joined."""
-    rows: Rows
-    model: str | None
-    settings: SessionSettings
-    channel: str
-    profile: Profile | None
-    mode: options.Mode = "overwrite"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a recording."""
-
-    path: Path
-    audio_s: float = 0.0
-    summary: str = ""
-    problem: str | None = None
-    """Why it was analysed only in part."""
-    error: str | None = None
-    """Why it failed."""
+Result = Callable[[], Outcome | None]
+"""Waits for a recording's outcome; None if it was not begun before a signal came."""
 
 
 def analyze(
-    paths: Annotated[list[Path], typer.Argument(help="Recordings, and folders that are searched for them.")],
+    paths: Annotated[list[str], typer.Argument(help="Recordings, and folders that are searched for them; or URLs.")],
     csv: Annotated[Path | None, typer.Option("--csv", help="One timeline for all recordings.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="A folder, with one timeline for each recording.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="A folder or URL, for a timeline of each recording.")] = None,
     rows: Annotated[Rows, typer.Option(help="A row for each hop, utterance or file.")] = "hop",
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="Processes.", min=1)] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster, or local: start one here."),
+    ] = None,
     model: options.Model = None,
     overwrite: options.Overwrite = False,
     append: options.Append = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run was.")] = False,
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,
     smooth: options.Smooth = options.SMOOTH_S,
@@ -83,35 +59,52 @@ def analyze(
     """Analyse recordings into timelines. Without --csv or --out, a line for each recording."""
     from realtime_ser.stages.model import load_model
 
+    if resume and (overwrite or append):
+        raise UsageError("--resume excludes --overwrite and --append", "give one")
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, denoise)
     if csv is not None and out is not None:
         raise UsageError("--csv and --out exclude each other", "give one")
-    if append and out is not None:
-        raise UsageError("--append needs --csv", "give --overwrite or another folder")
+    if (append or resume) and csv is None and (append or out is None):
+        raise UsageError("--append needs --csv, --resume a result", "name it, or leave the option out")
+    if scheduler is not None and csv is not None:
+        raise UsageError("--scheduler needs --out", "its workers write their timelines there themselves")
     speaker = options.profile_of(profile)
-    load_model(model)  # a faulty model is told once, before any work
-    found = list(find_recordings(paths))
+    loaded = load_model(model)  # a faulty model is told once, before any work
+    found = list(places.find_recordings(paths))
     if not found:
         raise UsageError(
-            f"no recordings in {', '.join(map(str, paths))}", f"looked for {' '.join(sorted(AUDIO_SUFFIXES))}"
+            f"no recordings in {', '.join(paths)}", f"looked for {' '.join(sorted(places.AUDIO_SUFFIXES))}"
         )
 
     with StopSignals() as signals, ExitStack() as stack:
+        results: list[str] | list[None] = [None] * len(found)
+        whole: set[str] = set()
+        """Of the recordings, those that an interrupted run has finished."""
+        joined = None
         if out is not None:
-            work = [Work(p, out / f"{name}.csv", rows, model, settings, channel, speaker, mode) for p, name in found]
-            refuse_existing([w.csv for w in work], mode)
-            joined = None
-        else:
-            parts = Path(tempfile.mkdtemp(prefix="realtime-ser-"))
+            results = [places.joined(out, recording.name + ".csv") for recording in found]
+            there = existing_results(out, results, refuse=mode == "new" and not resume)
+            whole = {recording.place for recording, done in zip(found, there, strict=True) if done}
+        elif csv is not None:
+            parts = tempfile.mkdtemp(prefix="realtime-ser-")
             stack.callback(shutil.rmtree, parts, ignore_errors=True)
-            work = [
-                Work(p, parts / f"{i}.csv", rows, model, settings, channel, speaker) for i, (p, _) in enumerate(found)
-            ]
-            joined = None if csv is None else open_joined(csv, work[0], mode)
-            if joined is not None:
-                stack.callback(joined.close)
-        outcomes = collect(work, jobs, signals, joined, print_lines=csv is None and out is None)
+            results = [str(Path(parts, f"{i}.csv")) for i in range(len(found))]
+            made_with = {
+                "model_sha256": loaded.sha256,
+                "settings": asdict(settings),
+                "profile": speaker and speaker.name,
+            }
+            joined, whole = open_joined(csv, found, loaded.contract.labels, mode, made_with if resume else None)
+            stack.callback(joined.close)
+        work = [
+            Work(recording, result, rows, model, settings, channel, speaker)
+            for recording, result in zip(found, results, strict=True)
+            if not (resume and recording.place in whole)
+        ]
+        if len(work) < len(found):
+            print(f"{len(found) - len(work)} recordings were analysed before", file=sys.stderr)
+        outcomes = collect(work, jobs, scheduler, signals, joined, print_lines=csv is None and out is None)
     failed = [o for o in outcomes if o.error]
     seconds = sum(o.audio_s for o in outcomes)
     left = len(work) - len(outcomes)
@@ -124,50 +117,89 @@ def analyze(
     raise typer.Exit(signals.exit_code or (1 if failed else 0))
 
 
-def find_recordings(paths: list[Path]) -> Iterator[tuple[Path, str]]:
-    """Each recording once, with a name for its result: files as named, folders searched in order of name."""
-    seen: set[Path] = set()
-    for given in paths:
-        inside = given.is_dir()
-        candidates = sorted(p for p in given.rglob("*") if p.is_file()) if inside else [given]
-        for path in candidates:
-            if inside and path.suffix.lower() not in AUDIO_SUFFIXES:
-                continue
-            if path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield path, str(path.relative_to(given)) if inside else path.name
-
-
-def refuse_existing(results: list[Path], mode: options.Mode) -> None:
-    """Before any work: no result may be there already, and no two may be one."""
+def existing_results(out: str, results: list[str], refuse: bool) -> list[bool]:
+    """Which results are there before any work. No two may be one, and with `refuse` none may be there."""
     if len(set(results)) < len(results):
-        twice = next(p for p in results if results.count(p) > 1)
+        twice = next(place for place in results if results.count(place) > 1)
         raise UsageError(f"two recordings would both be written to {twice}", "analyse their folders one by one")
-    existing = [p for p in results if p.exists()]
-    if existing and mode == "new":
-        raise SinkError(f"{existing[0]}: exists already", "give --overwrite, or another folder")
+    there = places.existing(out, results)
+    if refuse and any(there):
+        raise SinkError(
+            f"{results[there.index(True)]}: exists already", "give --overwrite or --resume, or another folder"
+        )
+    return there
 
 
-def open_joined(csv: Path, first: Work, mode: options.Mode) -> CsvSink:
-    """The one timeline of all; refused before any work if it cannot be written."""
-    from realtime_ser.sinks.csv import CsvSink
-    from realtime_ser.stages.model import load_model
+def open_joined(
+    csv: Path,
+    found: list[places.Recording],
+    labels: tuple[str, ...],
+    mode: options.Mode,
+    resumed_with: dict[str, Any] | None,
+) -> tuple[CsvSink, set[str]]:
+    """The one timeline of all, refused before any work if it cannot be written, and the recordings that it holds.
 
-    return CsvSink(csv, load_model(first.model).contract.labels, file=str(first.path), mode=mode)
+    `resumed_with` is what it must have been made with to be resumed; None if it is not to be.
+    """
+    from realtime_ser.sinks.csv import CsvSink, file_cell, keep_whole_files
+
+    if resumed_with is None or not csv.is_file():
+        return CsvSink(csv, labels, file="", mode=mode), set()
+    names = keep_whole_files(csv, labels, **resumed_with)
+    whole = {recording.place for recording in found if file_cell(recording.place) in set(names)}
+    return CsvSink(csv, labels, file="", mode="append", joined=names), whole
+
+
+class ProgressBar:
+    """On stderr, so that results on stdout stay clean: recordings, hours, speed, and the time left by their size."""
+
+    def __init__(self, work: list[Work]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._sizes = [max(item.recording.size_bytes, 1) for item in work]
+        self._done = 0
+        self._audio_s = 0.0
+        self._begun = time.monotonic()
+        columns = TextColumn("analysing"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._bar = self._progress.add_task("", total=sum(self._sizes))
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def heard(self, audio_s: float, share: float) -> None:
+        """So much was heard of the recording at work."""
+        seconds = self._audio_s + audio_s
+        speed = seconds / max(time.monotonic() - self._begun, 1e-3)
+        self._progress.update(
+            self._bar,
+            completed=sum(self._sizes[: self._done]) + share * self._sizes[self._done],
+            description=f"{self._done}/{len(self._sizes)} {seconds / 3600:.2f} h of audio, {speed:.0f} times real time",
+        )
+
+    def finished(self, audio_s: float) -> None:
+        """The recording at work is finished."""
+        self.heard(audio_s, 1.0)
+        self._audio_s += audio_s
+        self._done += 1
+
+    def tell(self, line: str) -> None:
+        """A line above the bar."""
+        text = f"realtime-ser: {printable(line)}"
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def collect(
-    work: list[Work], jobs: int, signals: StopSignals, joined: CsvSink | None, print_lines: bool
+    work: list[Work], jobs: int, scheduler: str | None, signals: StopSignals, joined: CsvSink | None, print_lines: bool
 ) -> list[Outcome]:
-    """Run the work with a progress bar; results are joined and told in the order of the recordings."""
+    """Run the work; results are joined and told in the order of the recordings."""
     outcomes: list[Outcome] = []
-
-    def tell(line: str) -> None:
-        text = f"realtime-ser: {printable(line)}"
-        progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    with progress_bar() as progress, running(work, jobs, signals) as results:
-        bar = progress.add_task("analysing", total=len(work), hours="")
+    with ProgressBar(work) as bar, _running(work, jobs, scheduler, signals, bar) as results:
         for item, result in zip(work, results, strict=False):
             try:
                 with signals.waiting():
@@ -175,42 +207,56 @@ def collect(
             except StopRequested:
                 # The worker was told as well: it closes its session, and what it heard is kept.
                 outcome = result()
+            if outcome is None:
+                break
             outcomes.append(outcome)
+            place = item.recording.place
             if outcome.error:
-                tell(outcome.error)
+                bar.tell(outcome.error)
             elif outcome.problem:
-                tell(f"{item.path}: {outcome.problem}")
-            if joined is not None and item.csv.exists():
-                joined.join(item.csv)
+                bar.tell(f"{place}: {outcome.problem}")
+            if joined is not None and outcome.timeline:
+                joined.join(Path(outcome.timeline))
             if print_lines and not outcome.error:
-                print(f"{printable(str(item.path))}: {outcome.summary}", flush=True)
-            seconds = sum(o.audio_s for o in outcomes)
-            progress.update(bar, advance=1, hours=f"{seconds / 3600:.2f} h of audio")
+                print(f"{printable(place)}: {outcome.summary}", flush=True)
+            bar.finished(outcome.audio_s)
             if signals.received:
                 break
     return outcomes
 
 
-@contextmanager
-def running(work: list[Work], jobs: int, signals: StopSignals) -> Iterator[Iterator[Callable[[], Outcome]]]:
-    """What gives each recording's outcome, in order: from this process, or from workers that run ahead."""
+def _running(
+    work: list[Work], jobs: int, scheduler: str | None, signals: StopSignals, bar: ProgressBar
+) -> AbstractContextManager[Iterator[Result]]:
+    """Who does it."""
+    if scheduler is not None:
+        from realtime_ser.cli.cluster import on_cluster
+
+        return on_cluster(work, scheduler, jobs, signals)
     if jobs == 1 or len(work) == 1:
-        yield (partial(analyze_file, item, lambda: signals.received is not None) for item in work)
-        return
+        stopped = lambda: signals.received is not None  # noqa: E731
+        return nullcontext(partial(analyze_recording, item, stopped, bar.heard) for item in work)
+    return _in_processes(work, min(jobs, len(work)), signals)
+
+
+@contextmanager
+def _in_processes(work: list[Work], jobs: int, signals: StopSignals) -> Iterator[Iterator[Result]]:
     context = get_context("spawn")
     stop = context.Event()
-    with ProcessPoolExecutor(min(jobs, len(work)), context, _begin_worker, (stop,)) as pool:
+    with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
         futures = [pool.submit(_work, item) for item in work]
 
-        def result(future: Future[Outcome]) -> Outcome:
+        def result(future: Future[Outcome]) -> Outcome | None:
             if signals.received:
                 stop.set()
                 for waiting in futures:
                     waiting.cancel()
-            return future.result()
+            return None if future.cancelled() else future.result()
 
         try:
             yield (partial(result, future) for future in futures)
+        except BrokenProcessPool:
+            raise SourceError("a process died, perhaps of too little memory", "--resume goes on") from None
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -224,69 +270,16 @@ def _begin_worker(stop: ProcessEvent) -> None:
     _stop = stop
     # Ctrl-C reaches every process of the terminal; only the parent answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's processes outlive a parent that was killed, and wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(item: Work) -> Outcome:
-    return analyze_file(item, _stop.is_set)
-
-
-def analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
-    """One recording into its CSV, block by block; an error is part of the outcome."""
-    try:
-        return _analyze_file(work, stopped)
-    except RealtimeSerError as error:
-        return Outcome(work.path, error=str(error))
-
-
-def _analyze_file(work: Work, stopped: Callable[[], bool]) -> Outcome:
-    from realtime_ser.cli.stream import open_session, totals
-    from realtime_ser.events import Event, Measurement, SessionClosed
-    from realtime_ser.sinks.csv import CsvSink
-    from realtime_ser.sources.file import FileSource
-    from realtime_ser.timeline.pool import FilePool
-
-    source = FileSource(work.path)
-    channels = options.channels_of(work.channel, source.channels)
-    session = open_session(work.model, work.settings, source.name, channels, work.profile)
-    lanes: list[int | None] = [*channels] if channels else [None]
-    pools = {lane: FilePool(session.labels, work.settings.trace, work.profile) for lane in lanes}
-    with ExitStack() as stack:
-        work.csv.parent.mkdir(parents=True, exist_ok=True)
-        rows: Literal["all", "utterance"] = "utterance" if work.rows == "utterance" else "all"
-        sink = CsvSink(work.csv, session.labels, file=source.name, mode=work.mode, rows=rows)
-        stack.callback(sink.close)
-
-        def deliver(events: list[Event]) -> None:
-            for event in events:
-                pooled = pools[event.channel].push([event])
-                if work.rows != "file" or not isinstance(event, Measurement):
-                    sink.write(event)
-                if pooled and work.rows == "file":
-                    sink.write(pooled)
-
-        reason = "end of input"
-        for block in source:
-            if stopped():
-                reason = "interrupted"
-                break
-            deliver(session.push(block, source.rate_hz))
-        last = session.flush(reason, source.problem)
-        deliver(last)
-        closed = [event for event in last if isinstance(event, SessionClosed)]
-    summary = "; ".join(totals(each) for each in closed)
-    return Outcome(work.path, closed[0].audio_s, summary, source.problem)
-
-
-def progress_bar() -> Progress:
-    """On stderr, so that results on stdout stay clean."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[hours]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True))
+    return analyze_recording(item, _stop.is_set)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from realtime_ser.cli import options
-from realtime_ser.cli.analyze import AUDIO_SUFFIXES
+from realtime_ser.cli.places import AUDIO_SUFFIXES
 from realtime_ser.printable import printable
 
 

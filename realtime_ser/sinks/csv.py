@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from realtime_ser.errors import SinkError
 from realtime_ser.events import SCHEMA, Alert, Event, Gap, Marker, Measurement, SessionCreated, Warning
 from realtime_ser.printable import printable
-from realtime_ser.sinks._file import LineFile, Mode, first_line, write_atomically
+from realtime_ser.sinks._file import LineFile, Mode, drop_unfinished_line, first_line, write_atomically
 
 
 def columns(labels: Sequence[str]) -> list[str]:
@@ -32,6 +32,11 @@ def _number(value: float | None, decimals: int) -> str:
         return ""
     text = f"{value:.{decimals}f}"
     return text[1:] if text.startswith("-") and not float(text) else text  # no "-0.0"
+
+
+def file_cell(name: str) -> str:
+    """What stands in the `file` column for a file of this name."""
+    return _text(name)
 
 
 def _text(value: str | None) -> str:
@@ -55,6 +60,8 @@ class CsvSink:
         What to do if the file exists.
     rows
         Of the measurements, all or those of whole utterances only.
+    joined
+        When many timelines are joined and this goes on after an interruption: the files whose rows it holds already.
 
     Raises
     ------
@@ -70,6 +77,7 @@ class CsvSink:
         file: str,
         mode: Mode = "new",
         rows: Literal["all", "utterance"] = "all",
+        joined: Sequence[str] | None = None,
     ) -> None:
         self._labels = tuple(labels)
         self._name = _text(file)
@@ -79,10 +87,11 @@ class CsvSink:
         if self._appends:
             _check_header(path, header)
         self._file = LineFile(path, mode)
-        self._beside = _sidecar_path(path) if path.is_file() else None  # nothing stands beside a pipe or device
+        self._beside = sidecar_path(path) if path.is_file() else None  # nothing stands beside a pipe or device
         self._described = False
         """The sidecar is written; the sessions of further channels would say the same."""
-        self._joined: list[str] = []
+        self._resumes = joined is not None
+        self._joined = list(joined or ())
         self._joined_fields: dict[str, Any] = {}
         if self._file.empty:
             try:
@@ -120,12 +129,13 @@ class CsvSink:
         SinkError
             If this goes on a timeline of another model; nothing of the other is then written.
         """
-        sidecar = _sidecar_path(path)
+        sidecar = sidecar_path(path)
         if sidecar.exists():
             fields = json.loads(sidecar.read_text(encoding="utf-8"))
             self._joined.append(fields["source"])
+            first = not self._joined_fields
             self._joined_fields = fields | {"source": self._joined}
-            if len(self._joined) == 1:  # the others when closed: not the whole list again for each of thousands
+            if first:  # the others when closed: not the whole list again for each of thousands
                 self._sidecar(self._joined_fields)
         with path.open(encoding="utf-8", newline="") as part:
             next(part, None)
@@ -136,17 +146,17 @@ class CsvSink:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-        if len(self._joined) > 1:
+        if self._joined_fields and len(self._joined) > 1:
             self._sidecar(self._joined_fields)
-            self._joined = []
+            self._joined_fields = {}
 
     def _sidecar(self, fields: dict[str, Any]) -> None:
         """Say what the rows are made with; or, of rows that are there already, see that it is the same."""
         path = self._beside
         if path is None:
             return
-        if self._appends and path.exists():
-            _check_sidecar(path, fields)
+        if self._appends and path.exists() and not self._resumes:
+            _check_sidecar(path, {key: fields[key] for key in ("schema", "model_sha256")})
         else:
             write_atomically(path, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
@@ -179,12 +189,17 @@ class CsvSink:
             "channel": event.channel,
             "note": _text(cells.get("note")),
         }
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(cells.get(name, "") for name in columns(self._labels))
-        self._file.write(line.getvalue())
+        self._file.write(_line(cells.get(name, "") for name in columns(self._labels)))
 
 
-def _sidecar_path(path: Path) -> Path:
+def _line(cells: Iterable[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def sidecar_path(path: Path) -> Path:
+    """What stands beside a timeline and says what it was made with."""
     return path.with_name(path.name + ".json")
 
 
@@ -198,8 +213,38 @@ def _check_header(path: Path, header: str) -> None:
 def _check_sidecar(path: Path, fields: dict[str, Any]) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        same = found["schema"] == SCHEMA and found["model_sha256"] == fields["model_sha256"]
+        others = [key for key, value in fields.items() if found[key] != value]
     except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        raise SinkError(f"{path}: tells of another model or schema", "append with the model that began the timeline")
+        others = [*fields]
+    if others:
+        raise SinkError(f"{path}: tells of another {' and '.join(others)}", "go on with what began the timeline")
+
+
+def keep_whole_files(path: Path, labels: Sequence[str], **made_with: Any) -> list[str]:
+    """Cut off the rows of the last file, which its writer may not have finished; get the names before it, in order.
+
+    Names are as `file_cell` writes them. Raises SinkError before anything is cut off from what is no timeline with
+    these labels, or was made with something else than these fields of its sidecar.
+    """
+    _check_header(path, ",".join(columns(labels)))
+    if sidecar_path(path).exists():
+        _check_sidecar(sidecar_path(path), {"schema": SCHEMA, **json.loads(json.dumps(made_with))})
+    names: list[str] = []
+    whole = 0
+    """Where the rows of the last file begin."""
+    try:
+        drop_unfinished_line(path)
+        with path.open("rb+") as file:
+            position = len(file.readline())
+            cell = b""
+            for line in file:
+                if not names or not line.startswith(cell):
+                    names.append(next(csv.reader([line.decode("utf-8", "replace")]))[0])
+                    cell = _line([names[-1], ""]).encode("utf-8", "replace")
+                    whole = position
+                position += len(line)
+            if names:
+                file.truncate(whole)
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be resumed ({error.strerror})", "check the rights to it") from None
+    return names[:-1]

@@ -23,27 +23,36 @@ class FileSource:
     Iterate for blocks of `block_s`, float32 of shape (n, channels). What could not be read is told by `problem`
     afterwards: the blocks before it are good.
 
+    Parameters
+    ----------
+    path
+        The file.
+    block_s
+        Of the blocks.
+    name
+        What to call it, if it is a copy of something else.
+
     Raises
     ------
     SourceError
         When opened: no such file, a folder, empty, or not audio.
     """
 
-    def __init__(self, path: Path | str, block_s: float = 0.5) -> None:
+    def __init__(self, path: Path | str, block_s: float = 0.5, name: str | None = None) -> None:
         self.path = path = Path(path)
+        self.name = name = name or str(path)
         if path.is_dir():
-            raise SourceError(f"{path}: is a folder", "name a file, or use `realtime-ser analyze` for folders")
+            raise SourceError(f"{name}: is a folder", "name a file, or use `realtime-ser analyze` for folders")
         try:
             if path.stat().st_size == 0:
-                raise SourceError(f"{path}: the file is empty", "nothing was recorded into it")
+                raise SourceError(f"{name}: the file is empty", "nothing was recorded into it")
             # As bytes: soundfile cannot encode a name that is no valid text.
             self._file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
         except FileNotFoundError:
-            raise SourceError(f"{path}: no such file", "check the path") from None
+            raise SourceError(f"{name}: no such file", "check the path") from None
         except (soundfile.LibsndfileError, OSError) as error:
             reason = str(getattr(error, "error_string", error)).rstrip(".")
-            raise SourceError(f"{path}: cannot be read as audio ({reason})", "convert it, e.g. to WAV") from None
-        self.name = str(path)
+            raise SourceError(f"{name}: cannot be read as audio ({reason})", "convert it, e.g. to WAV") from None
         self.rate_hz: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.problem: str | None = None

@@ -1,0 +1,133 @@
+"""One recording into its timeline: what a process of `analyze`, here or on a cluster, has to do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from realtime_ser.cli import options, places
+from realtime_ser.errors import RealtimeSerError
+from realtime_ser.settings import SessionSettings
+from realtime_ser.stages.profile import Profile
+
+Rows = Literal["hop", "utterance", "file"]
+_UNFINISHED = ".part"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One recording and how to analyse it; pickled on its way to a worker."""
+
+    recording: places.Recording
+    result: str | None
+    """Where its timeline goes, path or URL; None if nobody wants it."""
+    rows: Rows
+    model: str | None
+    settings: SessionSettings
+    channel: str
+    profile: Profile | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a recording."""
+
+    audio_s: float = 0.0
+    summary: str = ""
+    problem: str | None = None
+    """Why it was analysed only in part."""
+    error: str | None = None
+    """Why it failed."""
+    timeline: str | None = None
+    """Where its rows are."""
+
+
+def analyze_recording(
+    work: Work, stopped: Callable[[], bool] = lambda: False, heard: Callable[[float, float], None] | None = None
+) -> Outcome:
+    """Block by block into its timeline; an error is part of the outcome.
+
+    A timeline is at its place when it is whole. One that was stopped, or whose writer was killed, stands beside it as
+    `….part`.
+
+    Parameters
+    ----------
+    stopped
+        Asked after each block.
+    heard
+        Told after each block how many seconds were heard, and what share of the recording that is.
+    """
+    try:
+        with places.fetched(work.recording.place) as path, _timeline(work.result) as csv:
+            return _analyze(work, path, csv, stopped, heard)
+    except RealtimeSerError as error:
+        return Outcome(error=str(error))
+
+
+@contextmanager
+def _timeline(result: str | None) -> Iterator[Path]:
+    """Where to write it meanwhile."""
+    if result is not None and not places.is_url(result):
+        path = Path(result + _UNFINISHED)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+    else:
+        with tempfile.TemporaryDirectory(prefix="realtime-ser-") as folder:
+            yield Path(folder) / "timeline.csv"
+
+
+def _analyze(
+    work: Work,
+    path: Path,
+    csv: Path,
+    stopped: Callable[[], bool],
+    heard: Callable[[float, float], None] | None,
+) -> Outcome:
+    from realtime_ser.cli.stream import open_session, totals
+    from realtime_ser.events import Event, Measurement, SessionClosed
+    from realtime_ser.sinks.csv import CsvSink, sidecar_path
+    from realtime_ser.sources.file import FileSource
+    from realtime_ser.timeline.pool import FilePool
+
+    source = FileSource(path, name=work.recording.place)
+    channels = options.channels_of(work.channel, source.channels)
+    session = open_session(work.model, work.settings, source.name, channels, work.profile)
+    lanes: list[int | None] = [*channels] if channels else [None]
+    pools = {lane: FilePool(session.labels, work.settings.trace, work.profile) for lane in lanes}
+    reason = "end of input"
+    with ExitStack() as stack:
+        rows: Literal["all", "utterance"] = "utterance" if work.rows == "utterance" else "all"
+        sink = CsvSink(csv, session.labels, file=source.name, mode="overwrite", rows=rows)
+        stack.callback(sink.close)
+
+        def deliver(events: list[Event]) -> None:
+            for event in events:
+                pooled = pools[event.channel].push([event])
+                if work.rows != "file" or not isinstance(event, Measurement):
+                    sink.write(event)
+                if pooled and work.rows == "file":
+                    sink.write(pooled)
+
+        for block in source:
+            if stopped():
+                reason = "interrupted"
+                break
+            deliver(session.push(block, source.rate_hz))
+            if heard:
+                heard(session.clock_s, session.clock_s / max(source.duration_s, session.clock_s))
+        last = session.flush(reason, source.problem)
+        deliver(last)
+        closed = [event for event in last if isinstance(event, SessionClosed)]
+    summary = "; ".join(totals(each) for each in closed)
+    if reason == "interrupted":
+        problem = f"interrupted after {closed[0].audio_s:.1f} s"
+        return Outcome(closed[0].audio_s, summary, problem, timeline=str(csv))
+    if work.result is not None:
+        # First what the rows are made with, then the rows: where a timeline is, its sidecar is too.
+        places.store(sidecar_path(csv), f"{work.result}.json")
+        places.store(csv, work.result)
+    return Outcome(closed[0].audio_s, summary, source.problem, timeline=work.result)

@@ -1,0 +1,176 @@
+"""`analyze` as a person runs it: many recordings, some of them bad, in this process and in several."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from tests.cli.program import one_line, program, rows, timeless
+
+Demo = tuple[NDArray[np.int16], int]
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, demo: Demo) -> Path:
+    """A folder of three recordings, one of them not audio."""
+    samples, rate_hz = demo
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    soundfile.write(folder / "a.wav", samples[rate_hz : 6 * rate_hz], rate_hz)
+    soundfile.write(folder / "deep" / "b.FLAC", samples[8 * rate_hz : 14 * rate_hz], rate_hz, format="FLAC")
+    (folder / "bad.wav").write_bytes(b"not audio")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_analyze_goes_on_past_a_bad_file_and_says_so(tmp_path: Path, recordings: Path, jobs: int) -> None:
+    out = tmp_path / "all.csv"
+    done = program("analyze", recordings, "--csv", out, "--jobs", jobs)
+    assert done.returncode == 1
+    assert "bad.wav: cannot be read as audio" in done.stderr
+    assert "2 of 3 recordings analysed" in done.stderr
+    assert "1 failed" in done.stderr
+    files = [row["file"] for row in rows(out)]
+    assert list(dict.fromkeys(files)) == [str(recordings / "a.wav"), str(recordings / "deep" / "b.FLAC")]
+    sidecar = json.loads((tmp_path / "all.csv.json").read_text(encoding="utf-8"))
+    assert sidecar["source"] == list(dict.fromkeys(files))
+
+
+def test_analyze_equals_replay(tmp_path: Path, recordings: Path) -> None:
+    program("analyze", recordings / "a.wav", "--csv", tmp_path / "analyze.csv")
+    program("replay", recordings / "a.wav", "--speed", "max", "--csv", tmp_path / "replay.csv")
+    assert timeless(tmp_path / "analyze.csv") == timeless(tmp_path / "replay.csv")
+
+
+def test_analyze_into_a_folder_keeps_its_shape(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "out"
+    program("analyze", recordings, "--out", out)
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.csv")) == [
+        "a.wav.csv",
+        str(Path("deep") / "b.FLAC.csv"),
+    ]
+    one_line(program("analyze", recordings, "--out", out), 1, "exists already")
+
+
+def test_rows_file_pools_utterances_by_duration(tmp_path: Path, recordings: Path) -> None:
+    for kind in ("file", "utterance"):
+        program("analyze", recordings / "a.wav", "--csv", tmp_path / f"{kind}.csv", "--rows", kind)
+    (whole,) = rows(tmp_path / "file.csv")
+    utterances = rows(tmp_path / "utterance.csv")
+    assert whole["trigger"] == "file"
+    assert {row["trigger"] for row in utterances} == {"utterance"}
+    assert float(whole["end"]) == 5
+    scores = np.array([[float(row[k]) for k in row if k.startswith("p_")] for row in utterances])
+    pooled = np.array([float(whole[k]) for k in whole if k.startswith("p_")])
+    assert (pooled >= scores.min(axis=0) - 1e-3).all()
+    assert (pooled <= scores.max(axis=0) + 1e-3).all()
+
+
+def test_analyze_without_a_result_file_prints_a_line_each(recordings: Path) -> None:
+    done = program("analyze", recordings / "a.wav")
+    assert done.stdout.startswith(str(recordings / "a.wav"))
+    assert "s of speech" in done.stdout
+
+
+def test_nothing_to_analyze_is_wrong_usage(tmp_path: Path) -> None:
+    one_line(program("analyze", tmp_path), 2, "no recordings")
+
+
+def test_resume_begins_where_an_interrupted_folder_ended(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "out"
+    program("analyze", recordings, "--out", out)
+    whole = (out / "a.wav.csv").read_bytes()
+    (out / "deep" / "b.FLAC.csv").rename(out / "deep" / "b.FLAC.csv.part")  # as a killed writer leaves it
+    done = program("analyze", recordings, "--out", out, "--resume")
+    assert "1 recordings were analysed before" in done.stderr
+    assert "1 of 2 recordings analysed" in done.stderr  # the bad one is tried again
+    assert (out / "a.wav.csv").read_bytes() == whole
+    assert sorted(p.name for p in out.rglob("*.csv*")) == [
+        "a.wav.csv",
+        "a.wav.csv.json",
+        "b.FLAC.csv",
+        "b.FLAC.csv.json",
+    ]
+
+
+@pytest.mark.parametrize("cut", [0, 10, 500, 2_000, 5_000])
+def test_resume_continues_one_timeline_wherever_it_was_cut_off(tmp_path: Path, recordings: Path, cut: int) -> None:
+    (recordings / 'c, "quoted".wav').write_bytes((recordings / "a.wav").read_bytes())
+    whole, cut_off = tmp_path / "whole.csv", tmp_path / "cut.csv"
+    program("analyze", recordings, "--csv", whole)
+    program("analyze", recordings, "--csv", cut_off)
+    with cut_off.open("rb+") as file:
+        file.truncate(file.seek(0, 2) - cut)
+    assert program("analyze", recordings, "--csv", cut_off, "--resume").returncode == 1
+    assert timeless(cut_off) == timeless(whole)
+    made_with = [json.loads(Path(f"{path}.json").read_text(encoding="utf-8")) for path in (whole, cut_off)]
+    assert made_with[0]["source"] == made_with[1]["source"]
+
+
+def test_resume_goes_on_only_with_what_it_began_with(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "all.csv"
+    program("analyze", recordings, "--csv", out)
+    before = out.read_bytes()
+    one_line(program("analyze", recordings, "--csv", out, "--resume", "--hop", "0.5"), 1, "another settings")
+    assert out.read_bytes() == before
+    notes = tmp_path / "notes.csv"
+    notes.write_text("my,own\n1,2\n3,4\n")
+    one_line(program("analyze", recordings, "--csv", notes, "--resume"), 1, "is no timeline")
+    assert notes.read_text() == "my,own\n1,2\n3,4\n"
+    one_line(program("analyze", recordings, "--csv", out, "--resume", "--overwrite"), 2, "--resume excludes")
+
+
+def test_recordings_and_results_may_be_urls(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "out"
+    done = program("analyze", recordings.as_uri(), "--out", out.as_uri())
+    assert "2 of 3 recordings analysed" in done.stderr
+    program("analyze", recordings, "--out", tmp_path / "paths")
+    for name in ("a.wav", "deep/b.FLAC"):
+        found, expected = (timeless(folder / f"{name}.csv") for folder in (out, tmp_path / "paths"))
+        assert found == [row | {"file": f"{recordings.as_uri()}/{name}"} for row in expected]
+    one_line(program("analyze", recordings.as_uri(), "--out", out.as_uri()), 1, "exists already")
+    one_line(program("analyze", "nosuch://there/x.wav"), 1, "cannot be listed")
+    one_line(program("analyze", (tmp_path / "empty").as_uri()), 1, "nothing is there")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("result", ["--csv", "--out"])
+def test_killed_again_and_again_and_resumed_nothing_is_twice_and_nothing_is_missing(
+    tmp_path: Path, demo: Demo, result: str
+) -> None:
+    samples, rate_hz = demo
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(8):
+        soundfile.write(folder / f"{i}.flac", np.tile(np.roll(samples, -i * rate_hz), 2), rate_hz)
+    out = tmp_path / "result"
+    command = [sys.executable, "-m", "realtime_ser", "analyze", folder, result, out, "--resume", "--jobs", "2"]
+    random = Random(7)
+    kills = 0
+    while True:
+        process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            # Its processes hold its stderr: that this returns says that they have ended as well.
+            _, errors = process.communicate(timeout=random.uniform(0.5, 6))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate(timeout=20)
+            kills += 1
+        else:
+            assert process.returncode == 0, errors
+            break
+    assert kills >= 3
+    whole = tmp_path / "whole"
+    program("analyze", folder, result, whole)
+    names = ["."] if result == "--csv" else [f"{i}.flac.csv" for i in range(8)]
+    for name in names:
+        assert timeless(out / name) == timeless(whole / name)
