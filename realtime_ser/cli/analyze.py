@@ -65,8 +65,10 @@ def analyze(
     settings = options.settings_of(window, hop, smooth, denoise)
     if csv is not None and out is not None:
         raise UsageError("--csv and --out exclude each other", "give one")
-    if (append or resume) and csv is None and (append or out is None):
-        raise UsageError("--append needs --csv, --resume a result", "name it, or leave the option out")
+    if append and csv is None:
+        raise UsageError("--append needs --csv", "name the timeline")
+    if resume and csv is None and out is None:
+        raise UsageError("--resume needs --csv or --out", "name what the interrupted run was to write")
     if scheduler is not None and csv is not None:
         raise UsageError("--scheduler needs --out", "its workers write their timelines there themselves")
     speaker = options.profile_of(profile)
@@ -104,14 +106,17 @@ def analyze(
         ]
         if len(work) < len(found):
             print(f"{len(found) - len(work)} recordings were analysed before", file=sys.stderr)
-        outcomes = collect(work, jobs, scheduler, signals, joined, print_lines=csv is None and out is None)
-    failed = [o for o in outcomes if o.error]
+        print_lines = csv is None and out is None
+        outcomes = collect(work, jobs, scheduler, signals, joined, print_lines) if work else []
+    failed = sum(o.error is not None for o in outcomes)
+    analysed = sum(o.error is None and not o.interrupted for o in outcomes)
     seconds = sum(o.audio_s for o in outcomes)
-    left = len(work) - len(outcomes)
+    left = len(work) - analysed - failed
     print(
-        f"{len(outcomes) - len(failed)} of {len(work)} recordings analysed, {seconds:.1f} s of audio"
-        + (f", {len(failed)} failed" if failed else "")
-        + (f", {left} not begun" if left else ""),
+        f"{analysed} of {len(work)} recordings analysed, {seconds:.1f} s of audio"
+        + (f", {failed} failed" if failed else "")
+        + (f", {left} not finished" if left else "")
+        + ("; --resume goes on" if left and not print_lines else ""),
         file=sys.stderr,
     )
     raise typer.Exit(signals.exit_code or (1 if failed else 0))
@@ -159,11 +164,12 @@ class ProgressBar:
 
         self._sizes = [max(item.recording.size_bytes, 1) for item in work]
         self._done = 0
+        self._done_bytes = 0
         self._audio_s = 0.0
         self._begun = time.monotonic()
         columns = TextColumn("analysing"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
         self._progress = Progress(*columns, console=Console(stderr=True))
-        self._bar = self._progress.add_task("", total=sum(self._sizes))
+        self._bar = self._progress.add_task(f"0/{len(work)}", total=sum(self._sizes))
 
     def __enter__(self) -> ProgressBar:
         self._progress.start()
@@ -174,19 +180,22 @@ class ProgressBar:
 
     def heard(self, audio_s: float, share: float) -> None:
         """So much was heard of the recording at work."""
-        seconds = self._audio_s + audio_s
-        speed = seconds / max(time.monotonic() - self._begun, 1e-3)
-        self._progress.update(
-            self._bar,
-            completed=sum(self._sizes[: self._done]) + share * self._sizes[self._done],
-            description=f"{self._done}/{len(self._sizes)} {seconds / 3600:.2f} h of audio, {speed:.0f} times real time",
-        )
+        self._show(self._audio_s + audio_s, self._done_bytes + share * self._sizes[self._done])
 
     def finished(self, audio_s: float) -> None:
         """The recording at work is finished."""
-        self.heard(audio_s, 1.0)
         self._audio_s += audio_s
+        self._done_bytes += self._sizes[self._done]
         self._done += 1
+        self._show(self._audio_s, self._done_bytes)
+
+    def _show(self, audio_s: float, done_bytes: float) -> None:
+        speed = audio_s / max(time.monotonic() - self._begun, 1e-3)
+        self._progress.update(
+            self._bar,
+            completed=done_bytes,
+            description=f"{self._done}/{len(self._sizes)}, {audio_s / 3600:.2f} h, {speed:.0f} times real time",
+        )
 
     def tell(self, line: str) -> None:
         """A line above the bar."""
@@ -201,12 +210,7 @@ def collect(
     outcomes: list[Outcome] = []
     with ProgressBar(work) as bar, _running(work, jobs, scheduler, signals, bar) as results:
         for item, result in zip(work, results, strict=False):
-            try:
-                with signals.waiting():
-                    outcome = result()
-            except StopRequested:
-                # The worker was told as well: it closes its session, and what it heard is kept.
-                outcome = result()
+            outcome = result()
             if outcome is None:
                 break
             outcomes.append(outcome)
@@ -234,7 +238,10 @@ def _running(
 
         return on_cluster(work, scheduler, jobs, signals)
     if jobs == 1 or len(work) == 1:
-        stopped = lambda: signals.received is not None  # noqa: E731
+
+        def stopped() -> bool:
+            return signals.received is not None
+
         return nullcontext(partial(analyze_recording, item, stopped, bar.heard) for item in work)
     return _in_processes(work, min(jobs, len(work)), signals)
 
@@ -247,11 +254,15 @@ def _in_processes(work: list[Work], jobs: int, signals: StopSignals) -> Iterator
         futures = [pool.submit(_work, item) for item in work]
 
         def result(future: Future[Outcome]) -> Outcome | None:
-            if signals.received:
+            try:
+                with signals.waiting():
+                    return future.result()
+            except StopRequested:
+                # The workers are told: each closes its session, and what it heard is kept.
                 stop.set()
                 for waiting in futures:
                     waiting.cancel()
-            return None if future.cancelled() else future.result()
+                return None if future.cancelled() else future.result()
 
         try:
             yield (partial(result, future) for future in futures)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from realtime_ser.cli.signals import StopSignals
+from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.cli.work import Outcome, Work, analyze_recording
 from realtime_ser.errors import SourceError, UsageError
 
@@ -55,10 +55,15 @@ def on_cluster(
         futures = client.map(analyze_recording, work, pure=False)
 
         def result(item: Work, future: Any) -> Outcome | None:
-            if signals.received:
+            try:
+                with signals.waiting():
+                    return outcome_of(item, future)
+            except StopRequested:
                 # What a worker has begun it ends; nothing more is begun.
                 client.cancel(futures, force=True)
                 return None
+
+        def outcome_of(item: Work, future: Any) -> Outcome:
             try:
                 try:
                     outcome: Outcome = future.result()
@@ -69,6 +74,9 @@ def on_cluster(
                 return Outcome(error=f"{item.recording.place}: every worker that tried it died")
             except FutureCancelledError:
                 raise SourceError("the cluster's scheduler is gone", "--resume goes on") from None
+            except Exception as error:  # noqa: BLE001 - another machine's: not installed there, or another version
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                return Outcome(error=f"{item.recording.place}: failed on its worker ({reason})")
             return outcome
 
         yield (partial(result, item, future) for item, future in zip(work, futures, strict=True))

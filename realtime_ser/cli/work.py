@@ -44,6 +44,8 @@ class Outcome:
     """Why it failed."""
     timeline: str | None = None
     """Where its rows are."""
+    interrupted: bool = False
+    """There may be more of it."""
 
 
 def analyze_recording(
@@ -125,7 +127,7 @@ def _analyze(
     summary = "; ".join(totals(each) for each in closed)
     if reason == "interrupted":
         problem = f"interrupted after {closed[0].audio_s:.1f} s"
-        return Outcome(closed[0].audio_s, summary, problem, timeline=str(csv))
+        return Outcome(closed[0].audio_s, summary, problem, timeline=str(csv), interrupted=True)
     if work.result is not None:
         # First what the rows are made with, then the rows: where a timeline is, its sidecar is too.
         places.store(sidecar_path(csv), f"{work.result}.json")

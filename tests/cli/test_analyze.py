@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 
@@ -127,6 +129,15 @@ def test_resume_goes_on_only_with_what_it_began_with(tmp_path: Path, recordings:
     one_line(program("analyze", recordings, "--csv", notes, "--resume"), 1, "is no timeline")
     assert notes.read_text() == "my,own\n1,2\n3,4\n"
     one_line(program("analyze", recordings, "--csv", out, "--resume", "--overwrite"), 2, "--resume excludes")
+    one_line(program("analyze", recordings, "--resume"), 2, "--resume needs")
+
+
+def test_resume_with_nothing_left_does_nothing(tmp_path: Path, recordings: Path) -> None:
+    (recordings / "bad.wav").unlink()
+    for _ in range(2):
+        done = program("analyze", recordings, "--out", tmp_path / "out", "--resume", "--jobs", "2")
+        assert done.returncode == 0
+    assert "2 recordings were analysed before\n0 of 0 recordings analysed" in done.stderr
 
 
 def test_recordings_and_results_may_be_urls(tmp_path: Path, recordings: Path) -> None:
@@ -174,3 +185,25 @@ def test_killed_again_and_again_and_resumed_nothing_is_twice_and_nothing_is_miss
     names = ["."] if result == "--csv" else [f"{i}.flac.csv" for i in range(8)]
     for name in names:
         assert timeless(out / name) == timeless(whole / name)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupted_analysis_keeps_what_it_heard_and_says_how_to_go_on(
+    tmp_path: Path, demo: Demo, jobs: str
+) -> None:
+    samples, rate_hz = demo
+    folder, out = tmp_path / "in", tmp_path / "out.csv"
+    folder.mkdir()
+    for i in range(3):
+        soundfile.write(folder / f"{i}.wav", np.tile(samples, 40), rate_hz)
+    command = [sys.executable, "-m", "realtime_ser", "analyze", folder, "--csv", out, "--jobs", jobs]
+    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "0.wav: interrupted after" in errors
+    assert "0 of 3 recordings analysed" in errors
+    assert "3 not finished; --resume goes on" in errors
+    assert {row["file"] for row in rows(out)} == {str(folder / "0.wav")}
