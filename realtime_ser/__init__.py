@@ -1,7 +1,22 @@
 """Live speech emotion analysis: audio goes in as samples, emotion events come out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from realtime_ser.errors import RealtimeSerError
-from realtime_ser.session import Session
 from realtime_ser.settings import GateSettings, SessionSettings, TraceSettings, WindowSettings
 
+if TYPE_CHECKING:
+    from realtime_ser.session import Session
+
 __all__ = ["GateSettings", "RealtimeSerError", "Session", "SessionSettings", "TraceSettings", "WindowSettings"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Session` when it is asked for: NumPy and onnxruntime are most of a start, and `--help` needs neither."""
+    if name == "Session":
+        from realtime_ser.session import Session
+
+        return Session
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from realtime_ser.cli import options
@@ -36,6 +35,7 @@ def calibrate(
     model: options.Model = None,
 ) -> None:
     """Read a text in your everyday voice; live --profile NAME is then relative to it."""
+    import numpy as np
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 

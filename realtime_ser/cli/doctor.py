@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from realtime_ser.cli import options
 from realtime_ser.errors import DeviceError, RealtimeSerError
 from realtime_ser.printable import printable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from realtime_ser.sources.microphone import Microphone
 
 Verdict = Literal["good", "doubtful", "faulty"]
@@ -109,6 +110,8 @@ def examine(device: str | None, model: str | None) -> Iterator[Check]:
 
 def judge(quiet: Heard, speech: Heard) -> Iterator[Check]:
     """What is said of the sound itself."""
+    import numpy as np
+
     from realtime_ser.stages.monitor import NO_SOUND
 
     if not len(quiet.levels_dbfs) or not len(speech.levels_dbfs):
@@ -241,6 +244,8 @@ class _Ear:
         self._lost_s += seconds
 
     def heard(self) -> Heard:
+        import numpy as np
+
         clipped = sum(c.count for c in self._cleaner.clipped)
         return Heard(
             np.array(self._levels),

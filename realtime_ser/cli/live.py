@@ -37,6 +37,7 @@ def live(
     plain: options.Plain = False,
 ) -> None:
     """Analyse the microphone. No audio is sent, and none stored without --record."""
+    options.tell_loading()
     from realtime_ser.cli.signals import StopSignals
     from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, stream
     from realtime_ser.sinks.background import Background

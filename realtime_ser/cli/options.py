@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from realtime_ser.errors import UsageError
 from realtime_ser.settings import CleanSettings, SessionSettings, TraceSettings, WindowSettings
-from realtime_ser.stages.profile import Profile as StoredProfile
+
+if TYPE_CHECKING:
+    from realtime_ser.stages.profile import Profile as StoredProfile
 
 Mode = Literal["new", "overwrite", "append"]
 
@@ -45,6 +48,12 @@ Duration = Annotated[float | None, typer.Option("--duration", help="Stop after s
 WINDOW_S = WindowSettings.window_s
 HOP_S = WindowSettings.hop_s
 SMOOTH_S = TraceSettings.time_constant_s
+
+
+def tell_loading() -> None:
+    """A first line for a person, before what takes half a second to load."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print("realtime-ser: loading …", file=sys.stderr, flush=True)
 
 
 def mode_of(overwrite: bool, append: bool) -> Mode:

@@ -38,6 +38,7 @@ def replay(
     plain: options.Plain = False,
 ) -> None:
     """Replay a recording as a live stream, with the dashboard."""
+    options.tell_loading()
     from realtime_ser.cli.signals import StopSignals
     from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, stream
     from realtime_ser.sources import Source

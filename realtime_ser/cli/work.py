@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from realtime_ser.cli import options, places
 from realtime_ser.errors import RealtimeSerError
 from realtime_ser.settings import SessionSettings
-from realtime_ser.stages.profile import Profile
+
+if TYPE_CHECKING:
+    from realtime_ser.stages.profile import Profile
 
 Rows = Literal["hop", "utterance", "file"]
 _UNFINISHED = ".part"

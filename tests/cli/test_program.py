@@ -333,7 +333,9 @@ def test_live_without_a_microphone_says_so() -> None:
 def test_what_needs_not_be_loaded_at_start_is_not() -> None:
     code = """
 import sys
-import realtime_ser
+import realtime_ser.cli
+early = {"numpy", "onnxruntime"} & set(sys.modules)
+assert not early, early  # --help and wrong usage need neither
 from realtime_ser import Session
 import numpy as np
 from realtime_ser.cli import stream, replay, live
