@@ -151,8 +151,10 @@ class Session:
         """Whether an utterance is open."""
         return self._segment is not None
 
-    def push(self, block: NDArray[Any], sample_rate: int = RATE_HZ) -> list[events.Event]:
+    def push(self, block: NDArray[Any], sample_rate: int = RATE_HZ, arrived: float | None = None) -> list[events.Event]:
         """Give samples, int16 or float32 of shape (n,) or (n, channels); get the events that they complete.
+
+        `arrived` is when they came by `time.perf_counter`, for `latency_ms`; now if None.
 
         Raises
         ------
@@ -161,7 +163,7 @@ class Session:
         """
         if self._closed:
             raise SettingsError("push after flush", "begin a new Session")
-        begun = time.perf_counter()
+        begun = time.perf_counter() if arrived is None else arrived
         samples = to_float32(np.asarray(block))
         self._created()
         if self._resampler is None or (self._resampler.rate_hz, self._resampler.channels) != (

@@ -56,10 +56,10 @@ class HighPass:
 
     def push(self, pieces: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give float32 of shape (n, 160); get as many. A piece of exact zeros stays so and ends what was before it."""
-        steps = pieces.reshape(-1, 1, _STEP_SAMPLES).astype(np.float64)
-        # Stacked, so that each row is a product of the same shape however many are pushed: not a bit may differ.
-        direct = (steps @ self._from_samples)[:, 0]
-        states = np.empty((len(steps), 1, 2))
+        steps = pieces.reshape(-1, PIECE_SAMPLES // _STEP_SAMPLES, _STEP_SAMPLES).astype(np.float64)
+        # Stacked, so that each piece is a product of the same shape however many are pushed: not a bit may differ.
+        direct = (steps @ self._from_samples).reshape(-1, _STEP_SAMPLES + 2)
+        states = np.empty((len(direct), 2))
         (a, b), (c, d) = self._advance
         s, t = self._states
         silent = np.repeat(~pieces.any(axis=1), PIECE_SAMPLES // _STEP_SAMPLES).tolist()
@@ -69,7 +69,9 @@ class HighPass:
             states[i] = s, t
             s, t = a * s + b * t + ds, c * s + d * t + dt
         self._states = s, t
-        filtered = direct[:, :_STEP_SAMPLES] + (states @ self._from_states)[:, 0]
+        filtered = (
+            direct[:, :_STEP_SAMPLES] + states[:, :1] * self._from_states[0] + states[:, 1:] * self._from_states[1]
+        )
         return filtered.astype(np.float32).reshape(pieces.shape)
 
     def reset(self) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from realtime_ser.settings import RATE_HZ
-from realtime_ser.stages.features import POWER_FLOOR, mel_filterbank
+from realtime_ser.stages.features import POWER_FLOOR, mel_filterbank, overlapping
 from realtime_ser.stages.model import open_session
 
 FRAME_SAMPLES = RATE_HZ // 50
@@ -60,7 +59,7 @@ class SpectrumContext:
             return np.empty((0, CONTEXT_FRAMES * 2 * BANDS), np.float32)
         samples = np.concatenate((self._last, frames.reshape(-1)))
         self._last = samples[-FRAME_SAMPLES:]
-        spectrum = np.fft.rfft(sliding_window_view(samples, 2 * FRAME_SAMPLES)[::FRAME_SAMPLES] * self._taper)
+        spectrum = np.fft.rfft(overlapping(samples, 2 * FRAME_SAMPLES, FRAME_SAMPLES) * self._taper)
         power = ((np.square(spectrum.real) + np.square(spectrum.imag))[:, None, :] @ self._filters)[:, 0]
         mel_db = 10 * np.log10(np.maximum(power, POWER_FLOOR))
         band_floors_db = np.empty_like(mel_db)
@@ -71,7 +70,7 @@ class SpectrumContext:
         new = np.concatenate((mel_db - floors_dbfs[:, None], above_band), axis=1, dtype=np.float32)
         rows = np.concatenate((self._rows, new))
         self._rows = rows[len(new) :]
-        return sliding_window_view(rows.reshape(-1), CONTEXT_FRAMES * 2 * BANDS)[:: 2 * BANDS]
+        return overlapping(rows.reshape(-1), CONTEXT_FRAMES * 2 * BANDS, 2 * BANDS)
 
     def reset(self) -> None:
         """Forget everything, as if new."""

@@ -38,6 +38,12 @@ def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
     raise SettingsError(f"audio of type {block.dtype}", "give int16, int32, uint8, float32 or float64")
 
 
+def check_rate(rate_hz: int) -> None:
+    """Raises SettingsError for a rate that no device has."""
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise SettingsError(f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz")
+
+
 def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean of channels, (n, channels) → (n,); by columns, as `mean(axis=1)` over two takes twenty times as long."""
     mono = block[:, 0].copy()
@@ -67,8 +73,7 @@ class Resampler:
     """
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise SettingsError(f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz")
+        check_rate(rate_hz)
         self.rate_hz = rate_hz
         self.channels = channels
         self.reset()

@@ -1,0 +1,92 @@
+"""How many live streams a `SessionPool` hears on one core, and how late.
+
+`python benchmarks/pool.py [--streams 20 50 100 200] [--seconds 20] [RECORDING]`. Everything runs on one core: a thread
+that pushes 20 ms blocks of every stream when they are due, as a server's network thread would, and the one that hears.
+Each stream plays the recording (by default the demo) from a place of its own, round and round. Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from realtime_ser import Session, SessionPool
+from realtime_ser.events import Gap, Measurement
+from realtime_ser.sources.demo import demo_path
+
+RATE_HZ = 16_000
+BLOCK_SAMPLES = RATE_HZ // 50
+
+
+def measure(samples: np.ndarray, n_streams: int, seconds: float) -> str:
+    """A row of the table."""
+    pool = SessionPool()
+    keys = [str(i) for i in range(n_streams)]
+    at = {key: i * len(samples) // n_streams for i, key in enumerate(keys)}
+    for key in keys:
+        pool.add(key, Session(source=key))
+    n_blocks = round(seconds * RATE_HZ / BLOCK_SAMPLES)
+
+    def feed() -> None:
+        begun = time.perf_counter()
+        # A stream's blocks come at a moment of its own within 20 ms, as strangers' packets do.
+        for n in range(n_blocks):
+            for i, key in enumerate(keys):
+                due = begun + (n + i / n_streams) * BLOCK_SAMPLES / RATE_HZ
+                if (early := due - time.perf_counter()) > 0.002:
+                    time.sleep(early)
+                start = (at[key] + n * BLOCK_SAMPLES) % (len(samples) - BLOCK_SAMPLES)
+                pool.push(key, samples[start : start + BLOCK_SAMPLES])
+        for key in keys:
+            pool.close(key)
+
+    feeder = threading.Thread(target=feed)
+    begun_s, cpu_s = time.perf_counter(), time.process_time()
+    feeder.start()
+    latencies_ms, n_scored, lost_s = [], 0, 0.0
+    while len(pool):
+        for turn in pool.hear(timeout_s=1):
+            for event in turn.events:
+                if isinstance(event, Measurement) and event.trigger == "hop":
+                    latencies_ms.append(event.latency_ms)
+                    n_scored += bool(event.scores)
+                elif isinstance(event, Gap):
+                    lost_s += event.lost_samples / RATE_HZ
+    feeder.join()
+    load = (time.process_time() - cpu_s) / (time.perf_counter() - begun_s)
+    p50, p95, p99 = np.percentile(latencies_ms, (50, 95, 99))
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Linux" else 2**20)
+    return (
+        f"| {n_streams} | {len(latencies_ms) / seconds / n_streams:.1f} | {n_scored / len(latencies_ms):.0%} | "
+        f"{load:.0%} | {p50:.0f} | {p95:.0f} | {p99:.0f} | {lost_s / (seconds * n_streams):.1%} | {memory_mb:.0f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording", type=Path, nargs="?", default=demo_path())
+    parser.add_argument("--streams", type=int, nargs="+", default=[20, 50, 100, 200])
+    parser.add_argument("--seconds", type=float, default=20.0)
+    args = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    samples, rate_hz = soundfile.read(args.recording, dtype="float32", always_2d=True)
+    samples = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core\n")
+    print("| streams | updates/s each | in speech | load | p50 ms | p95 ms | p99 ms | lost | peak MB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for n_streams in args.streams:
+        print(measure(samples, n_streams, args.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

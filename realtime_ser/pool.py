@@ -1,0 +1,187 @@
+"""Many live streams on one thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime_ser.errors import RealtimeSerError, SettingsError
+from realtime_ser.events import Event
+from realtime_ser.session import Session
+from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.resample import check_rate, to_float32
+
+Act = Callable[[Session], list[Event]]
+OVERLOAD = "pool_overload"
+"""The cause of a gap where the pool could not keep up."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a stream's turn gave."""
+
+    key: str
+    events: list[Event]
+    error: RealtimeSerError | None = None
+    """Why the stream is no longer in the pool."""
+
+
+@dataclass
+class _Audio:
+    """Blocks of one rate and channel count that came one after the other."""
+
+    rate_hz: int
+    arrived: float
+    """When the first came."""
+    blocks: list[NDArray[np.float32]]
+
+    def fits(self, block: NDArray[np.float32], rate_hz: int) -> bool:
+        """Whether it can be one push with these."""
+        return (rate_hz, block.shape[1]) == (self.rate_hz, self.blocks[0].shape[1])
+
+
+@dataclass
+class _Stream:
+    session: Session
+    waiting: list[_Audio | Act] = field(default_factory=list)
+    waiting_s: float = 0.0
+    lost: Fraction = Fraction(0)
+    """Samples at 16 kHz before all that waits; exact, so that no clock drifts however often something is lost."""
+    closing: bool = False
+
+    def add(self, block: NDArray[np.float32], rate_hz: int) -> None:
+        last = self.waiting[-1] if self.waiting else None
+        if isinstance(last, _Audio) and last.fits(block, rate_hz):
+            last.blocks.append(block)
+        else:
+            self.waiting.append(_Audio(rate_hz, time.perf_counter(), [block]))
+        self.waiting_s += len(block) / rate_hz
+
+    def lose(self) -> None:
+        """All audio that waits; what else was asked for stays."""
+        for audio in self.waiting:
+            if isinstance(audio, _Audio):
+                self.lost += Fraction(sum(map(len, audio.blocks)) * RATE_HZ, audio.rate_hz)
+        self.waiting = [act for act in self.waiting if not isinstance(act, _Audio)]
+        self.waiting_s = 0.0
+
+    def take(self) -> list[_Audio | Act]:
+        """All that is to be done."""
+        todo, self.waiting, self.waiting_s = self.waiting, [], 0.0
+        if lost_samples := int(self.lost):
+            self.lost -= lost_samples
+            todo.insert(0, lambda session: session.gap(lost_samples, OVERLOAD))
+        return todo
+
+
+class SessionPool:
+    """Sessions of many live streams: any thread pushes and never waits, one thread hears.
+
+    Each stream's events are those that its session would give alone. What waits of a stream is heard at once, however
+    many blocks it came in, so the more there is to do, the less a second of audio costs. A stream of which more than
+    `longest_wait_s` would wait loses all that waits, as one `gap` with the cause `pool_overload`, and goes on with what
+    is new; no other stream loses anything by it.
+
+    Parameters
+    ----------
+    longest_wait_s
+        Seconds of a stream's audio that may wait.
+    """
+
+    def __init__(self, longest_wait_s: float = 1.0) -> None:
+        self._longest_wait_s = longest_wait_s
+        self._streams: dict[str, _Stream] = {}
+        self._due: dict[str, None] = {}
+        """Streams with something to do, those first that have waited longest."""
+        self._changed = threading.Condition()
+
+    def add(self, key: str, session: Session) -> None:
+        """A new stream; raises SettingsError if the pool has one of this key."""
+        with self._changed:
+            if key in self._streams:
+                raise SettingsError(f"{key}: is in the pool already", "close it first, or choose another key")
+            self._streams[key] = _Stream(session)
+
+    def push(self, key: str, block: NDArray[Any], sample_rate: int = RATE_HZ) -> None:
+        """Give a stream samples as to `Session.push`; they are copied.
+
+        Raises
+        ------
+        SettingsError
+            For a stream that is not in the pool or is closing, or samples or a rate that are no audio.
+        """
+        check_rate(sample_rate)
+        samples = to_float32(np.array(block))
+        with self._changed:
+            stream = self._open(key)
+            if stream.waiting_s and stream.waiting_s + len(samples) / sample_rate > self._longest_wait_s:
+                stream.lose()
+            stream.add(samples, sample_rate)
+            self._has_work(key)
+
+    def call(self, key: str, act: Act) -> None:
+        """After what waits, call something with the stream's session, such as `lambda s: s.mark("hold")`."""
+        with self._changed:
+            self._open(key).waiting.append(act)
+            self._has_work(key)
+
+    def close(self, key: str, reason: str = "end of input") -> None:
+        """After what waits, the stream's last events; then it is no longer in the pool."""
+        with self._changed:
+            stream = self._open(key)
+            stream.waiting.append(lambda session: session.flush(reason))
+            stream.closing = True
+            self._has_work(key)
+
+    def hear(self, timeout_s: float = 0.0) -> Iterator[Heard]:
+        """One round: each stream with something to do has its turn. If none has, wait for one up to `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._due, timeout_s)
+            turns = len(self._due)
+        for _ in range(turns):
+            with self._changed:
+                key = next(iter(self._due))
+                del self._due[key]
+                stream = self._streams[key]
+                todo = stream.take()
+            heard = _hear(key, stream.session, todo)
+            with self._changed:
+                # It may have been closed since its turn began; then its last events are still to come.
+                if heard.error or (stream.closing and not stream.waiting):
+                    del self._streams[key]
+                    self._due.pop(key, None)
+            yield heard
+
+    def __len__(self) -> int:
+        """Streams in the pool."""
+        return len(self._streams)
+
+    def _open(self, key: str) -> _Stream:
+        stream = self._streams.get(key)
+        if stream is None or stream.closing:
+            raise SettingsError(f"{key}: is not open in the pool", "add it first")
+        return stream
+
+    def _has_work(self, key: str) -> None:
+        self._due.setdefault(key)
+        self._changed.notify()
+
+
+def _hear(key: str, session: Session, todo: list[_Audio | Act]) -> Heard:
+    events: list[Event] = []
+    try:
+        for item in todo:
+            if isinstance(item, _Audio):
+                events += session.push(np.concatenate(item.blocks), item.rate_hz, item.arrived)
+            else:
+                events += item(session)
+    except RealtimeSerError as error:
+        return Heard(key, events, error)
+    return Heard(key, events)

@@ -1,0 +1,162 @@
+"""A pool's streams are what each session would be alone, whatever the others do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from realtime_ser import Session, SessionPool
+from realtime_ser.errors import ModelError, SettingsError
+from realtime_ser.events import Event, Gap, Marker, Measurement, SessionClosed
+from realtime_ser.pool import OVERLOAD
+from realtime_ser.stages.model import Model
+
+FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RATES_HZ = (16_000, 22_050, 48_000)
+
+
+def essence(event: Event) -> dict[str, object]:
+    """An event without the clock on the wall."""
+    fields = event.to_dict()
+    for record in (fields, fields.get("measurement") or {}):
+        for key in ("session_id", "wall_time", "latency_ms"):
+            record.pop(key, None)
+    return fields
+
+
+def drain(pool: SessionPool, into: dict[str, list[Event]]) -> None:
+    for heard in pool.hear():
+        assert heard.error is None
+        into.setdefault(heard.key, []).extend(heard.events)
+
+
+@pytest.fixture(scope="module")
+def speech(demo: tuple[NDArray[np.int16], int]) -> NDArray[np.int16]:
+    """Six seconds of the demo, taken for whatever rate: what is said does not matter here."""
+    samples, rate_hz = demo
+    return samples[: 6 * rate_hz]
+
+
+def alone(model: Model, samples: NDArray[np.int16], rate_hz: int) -> list[dict[str, object]]:
+    session = Session(model)
+    return [essence(e) for e in session.push(samples, rate_hz) + session.flush()]
+
+
+@FEW
+@given(data=st.data())
+def test_each_stream_gives_what_its_session_gives_alone(
+    model: Model, speech: NDArray[np.int16], data: st.DataObject
+) -> None:
+    rates_hz = data.draw(st.lists(st.sampled_from(RATES_HZ), min_size=1, max_size=4))
+    pool = SessionPool(longest_wait_s=60)
+    heard: dict[str, list[Event]] = {}
+    blocks: dict[str, list[NDArray[np.int16]]] = {}
+    for i in range(len(rates_hz)):
+        pool.add(str(i), Session(model))
+        cuts = data.draw(st.lists(st.integers(0, len(speech)), max_size=20))
+        blocks[str(i)] = [speech[start:end] for start, end in pairwise([0, *sorted(cuts), len(speech)])]
+    while left := [key for key in blocks if blocks[key]]:
+        key = data.draw(st.sampled_from(left))
+        pool.push(key, blocks[key].pop(0), rates_hz[int(key)])
+        if not blocks[key]:
+            pool.close(key)
+        if data.draw(st.booleans()):
+            drain(pool, heard)
+    drain(pool, heard)
+    assert len(pool) == 0
+    for key, events in heard.items():
+        assert [essence(e) for e in events] == alone(model, speech, rates_hz[int(key)])
+
+
+def test_threads_push_while_one_hears(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool(longest_wait_s=60)
+    heard: dict[str, list[Event]] = {}
+    keys = [str(i) for i in range(6)]
+    for key in keys:
+        pool.add(key, Session(model))
+
+    def feed(key: str) -> None:
+        for start in range(0, len(speech), 320):
+            pool.push(key, speech[start : start + 320])
+        pool.close(key)
+
+    feeders = [threading.Thread(target=feed, args=(key,)) for key in keys]
+    for feeder in feeders:
+        feeder.start()
+    while len(pool):
+        for turn in pool.hear(timeout_s=1):
+            heard.setdefault(turn.key, []).extend(turn.events)
+    expected = alone(model, speech, 16_000)
+    assert all([essence(e) for e in heard[key]] == expected for key in keys)
+
+
+def test_a_stream_that_waits_too_long_loses_its_own_audio_and_says_so(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool(longest_wait_s=1.0)
+    heard: dict[str, list[Event]] = {}
+    for key in ("slow", "other"):
+        pool.add(key, Session(model))
+    pool.push("other", speech[:8000])
+    length = round(2.5 * 22_050)
+    for start in range(0, length, 440):  # no whole number of 16 kHz samples
+        pool.push("slow", speech[start : min(start + 440, length)], 22_050)
+    pool.call("slow", lambda session: session.mark("after it"))
+    for key in ("slow", "other"):
+        pool.close(key)
+    drain(pool, heard)
+    assert not [e for e in heard["other"] if isinstance(e, Gap)]
+    (gap,) = (e for e in heard["slow"] if isinstance(e, Gap))
+    (mark,) = (e for e in heard["slow"] if isinstance(e, Marker))
+    (closed,) = (e for e in heard["slow"] if isinstance(e, SessionClosed))
+    assert (gap.cause, gap.start_s) == (OVERLOAD, 0)
+    assert 1.9 < gap.end_s <= 2.1
+    assert closed.audio_s == pytest.approx(2.5, abs=2 / 16_000)
+    assert mark.end_s == closed.audio_s
+
+
+def test_latency_counts_the_wait(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool(longest_wait_s=60)
+    pool.add("one", Session(model))
+    pool.push("one", speech)
+    time.sleep(0.2)
+    (turn,) = pool.hear()
+    assert min(e.latency_ms for e in turn.events if isinstance(e, Measurement)) >= 200
+
+
+def test_one_failing_stream_fails_alone(model: Model, speech: NDArray[np.int16]) -> None:
+    def fail(session: Session) -> list[Event]:
+        raise ModelError("no finite numbers", "use another model")
+
+    pool = SessionPool()
+    for key in ("good", "bad"):
+        pool.add(key, Session(model))
+        pool.push(key, speech[:16_000])
+    pool.call("bad", fail)
+    turns = {turn.key: turn for turn in pool.hear()}
+    assert turns["good"].error is None
+    assert "no finite numbers" in str(turns["bad"].error)
+    assert turns["bad"].events  # what came before it
+    pool.push("good", speech[:16_000])
+    with pytest.raises(SettingsError, match="bad: is not open"):
+        pool.push("bad", speech[:16_000])
+
+
+def test_wrong_use_is_told_where_it_happens(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool()
+    pool.add("one", Session(model))
+    with pytest.raises(SettingsError, match="in the pool already"):
+        pool.add("one", Session(model))
+    for block, rate_hz in ((speech[:160], 0), (speech[:160].astype(complex), 16_000), (np.zeros((1, 2, 3)), 16_000)):
+        with pytest.raises(SettingsError):
+            pool.push("one", block, rate_hz)
+    pool.close("one")
+    with pytest.raises(SettingsError, match="not open"):
+        pool.close("one")
+    assert [turn.events[-1].type for turn in pool.hear()] == ["session.closed"]
+    assert list(pool.hear()) == []
