@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from realtime_ser.errors import RealtimeSerError
 from realtime_ser.settings import GateSettings, SessionSettings, TraceSettings, WindowSettings
+
+# onnxruntime's own wheels report to Microsoft, since 1.29 on Linux and macOS too, and keep a device id in the user's
+# cache for it. What listens to voices sends nothing; this must stand before its first import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from realtime_ser.pool import SessionPool

@@ -155,6 +155,7 @@ def open_session(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
         raise ModelError(
             f"{path}: {(error.strerror or str(error)).lower()}", "reinstall, or give another --model"
         ) from None
+    onnxruntime.disable_telemetry_events()  # on Windows, where ORT_DISABLE_TELEMETRY (see __init__) says nothing
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

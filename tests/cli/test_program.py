@@ -348,6 +348,18 @@ sys.exit(f"loaded: {heavy}" if heavy else 0)
     assert done.returncode == 0, done.stderr
 
 
+def test_nothing_is_left_in_the_users_folders(tmp_path: Path) -> None:
+    """onnxruntime's telemetry would leave a device id and a database there."""
+    places = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR")}
+    done = subprocess.run(
+        [sys.executable, "-m", "realtime_ser", "replay", "demo", "--speed", "max", "--duration", "3", "--plain"],
+        env={**{k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}, **places},
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    assert not list(tmp_path.iterdir())
+
+
 def test_installed_copy_finds_the_demo(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "realtime_ser", "replay", "demo", "--speed", "max", "--duration", "1"],
