@@ -223,7 +223,8 @@ def collect(
                 joined.join(Path(outcome.timeline))
             if print_lines and not outcome.error:
                 print(f"{printable(place)}: {outcome.summary}", flush=True)
-            bar.finished(outcome.audio_s)
+            if not outcome.interrupted:
+                bar.finished(outcome.audio_s)
             if signals.received:
                 break
     return outcomes
