@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages import graph
 from realtime_ser.stages.features import FeatureExtractor, FeatureSettings, mel_filterbank
 
 if TYPE_CHECKING:
@@ -155,6 +156,12 @@ def open_session(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
         raise ModelError(
             f"{path}: {(error.strerror or str(error)).lower()}", "reinstall, or give another --model"
         ) from None
+    try:
+        refused = graph.objection(content)
+    except ValueError as error:
+        refused = str(error)
+    if refused:
+        raise ModelError(f"{path}: is not a usable ONNX model ({refused})", "fetch or export it anew")
     onnxruntime.disable_telemetry_events()  # on Windows, where ORT_DISABLE_TELEMETRY (see __init__) says nothing
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
