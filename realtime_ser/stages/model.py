@@ -90,14 +90,25 @@ def parse_contract(text: str | None, kind: str, where: str) -> Contract:
         if fields["rate_hz"] != RATE_HZ:
             raise ModelError(f"{where}: wants {fields['rate_hz']} Hz", f"only {RATE_HZ} Hz models fit")
         return _contract(_window_fields(fields) if kind == "window" else fields)
-    except (ValueError, TypeError, KeyError, ArithmeticError, zlib.error, SettingsError) as error:
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, zlib.error, SettingsError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"{where}: its metadata is damaged ({detail})", "export it anew") from None
 
 
+def _features(fields: dict[str, Any]) -> FeatureSettings:
+    """Checked before anything of these sizes is made."""
+    s = FeatureSettings(**fields)
+    sizes = (s.frame_samples, s.hop_samples, s.n_mels)
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or not 0 <= s.fmin_hz < s.fmax_hz <= RATE_HZ / 2:
+        raise ValueError("features out of range")
+    if s.hop_samples > RATE_HZ or 4 * s.n_mels * (1 + s.frame_samples // 2) > _LARGEST_FILTERBANK_BYTES:
+        raise ValueError("features out of range")
+    return s
+
+
 def _window_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """A window model's contract as that of an encoder which hands its frames through."""
-    features = FeatureSettings(**fields.get("features", {}))
+    features = _features(fields.get("features", {}))
     chunk_frames = RATE_HZ // 4 // features.hop_samples
     dim = features.hop_samples if fields["input"] == "waveform" else features.n_mels
     s = features
@@ -107,7 +118,7 @@ def _window_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _contract(fields: dict[str, Any]) -> Contract:
-    features = FeatureSettings(**fields["features"])
+    features = _features(fields["features"])
     packed = zlib.decompressobj().decompress(base64.b64decode(fields["filterbank"]), _LARGEST_FILTERBANK_BYTES)
     filterbank = np.frombuffer(packed, "<f4").astype(np.float32)
     filterbank = filterbank.reshape(features.n_mels, 1 + features.frame_samples // 2)

@@ -14,7 +14,7 @@ HYSTERESIS = 0.05
 COOLDOWN_S = 30.0
 _AFFECT = ("arousal", "valence", "confidence")
 _FORM = "give it as 'arousal > 0.7 for 8s', with 'cooldown 60s' behind it if you like"
-_TOKEN = re.compile(r"\s*(?:(?P<number>[-+]?\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>[<>]))")
+_TOKEN = re.compile(r"\s*(?:(?P<number>[-+]?\d{1,9}(?:\.\d{1,20})?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>[<>]))")
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,9 @@ def read_timeline(path: Path | str) -> Timeline:
         raise TimelineError(f"{path}: {(error.strerror or str(error)).lower()}", "check the path") from None
     except UnicodeDecodeError:
         raise TimelineError(f"{path}: is no text", "name a timeline that --csv or --jsonl wrote") from None
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        detail = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise TimelineError(f"{path}: is a damaged timeline ({detail})", "write it anew") from None
     return timeline
 
 
@@ -181,7 +184,7 @@ def _chunks(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
 def _floats(path: Path, name: str, column: Sequence[Any]) -> Floats:
     try:
         return np.array([value or math.nan if value != 0 else 0.0 for value in column], np.float64)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise TimelineError(f"{path}: column {name!r}: {error}", "write it anew") from None
 
 
@@ -199,7 +202,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
         try:
             event = json.loads(line)
             kind = event["type"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             problems.append(f"line {number} is cut off; it was read up to there")
             break
         if kind == "session.created":
@@ -208,7 +211,9 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
             events.append(event)
     if not created:
         raise TimelineError(f"{path}: is no timeline", "name a timeline that --csv or --jsonl wrote")
-    labels = tuple(created["labels"])
+    labels = tuple(map(str, created["labels"]))
+    if not labels:
+        raise TimelineError(f"{path}: has no labels", "write it anew")
     names = {"start": "start_s", "end": "end_s", "event": "type"}
 
     def values(name: str) -> list[Any]:
@@ -223,7 +228,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
 
     def column(name: str, number: bool) -> NDArray[Any]:
         found = values(name)
-        return _floats(path, name, found) if number else _objects(["" if v is None else v for v in found])
+        return _floats(path, name, found) if number else _objects(["" if v is None else str(v) for v in found])
 
     return _timeline(path, labels, column, created, problems)
 
@@ -260,7 +265,7 @@ def _timeline(
         return np.nan_to_num(numbers(name)).astype(np.int64)
 
     start_s = numbers("start")
-    if np.isnan(start_s).any() or np.isnan(numbers("end")).any():
+    if not (np.isfinite(start_s).all() and np.isfinite(numbers("end")).all()):
         raise TimelineError(f"{path}: a row has no time", "write it anew")
     return Timeline(
         path,
@@ -295,6 +300,6 @@ def _sidecar(path: Path) -> dict[str, Any]:
     """The JSON beside a CSV, if it is there and whole."""
     try:
         found = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
