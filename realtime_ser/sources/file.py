@@ -12,6 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from realtime_ser.errors import SourceError
+from realtime_ser.stages.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
 _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 """What libsndfile's log says of a header that claims more (or less) than the file holds."""
@@ -35,7 +36,7 @@ class FileSource:
     Raises
     ------
     SourceError
-        When opened: no such file, a folder, empty, or not audio.
+        When opened: no such file, a folder, empty, not audio, or of a rate that no audio has.
     """
 
     def __init__(self, path: Path | str, block_s: float = 0.5, name: str | None = None) -> None:
@@ -55,6 +56,9 @@ class FileSource:
             raise SourceError(f"{name}: cannot be read as audio ({reason})", "convert it, e.g. to WAV") from None
         self.rate_hz: int = self._file.samplerate
         self.channels: int = self._file.channels
+        if not LOWEST_RATE_HZ <= self.rate_hz <= HIGHEST_RATE_HZ:
+            self._file.close()
+            raise SourceError(f"{name}: rate of {self.rate_hz} Hz", "its header lies, or it is no recording of sound")
         self.problem: str | None = None
         """Why less was read than the file promised; None if all was well."""
         self._block_frames = max(1, round(self.rate_hz * block_s))

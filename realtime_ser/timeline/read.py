@@ -211,7 +211,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
             events.append(event)
     if not created:
         raise TimelineError(f"{path}: is no timeline", "name a timeline that --csv or --jsonl wrote")
-    labels = tuple(map(str, created["labels"]))
+    labels = tuple(map(_text, created["labels"]))
     if not labels:
         raise TimelineError(f"{path}: has no labels", "write it anew")
     names = {"start": "start_s", "end": "end_s", "event": "type"}
@@ -228,9 +228,14 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
 
     def column(name: str, number: bool) -> NDArray[Any]:
         found = values(name)
-        return _floats(path, name, found) if number else _objects(["" if v is None else str(v) for v in found])
+        return _floats(path, name, found) if number else _objects([_text(v) for v in found])
 
     return _timeline(path, labels, column, created, problems)
+
+
+def _text(value: Any) -> str:
+    """JSON can escape half a character, which no file takes."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def _note(event: dict[str, Any]) -> str:

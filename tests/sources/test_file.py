@@ -149,3 +149,14 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_name_in_any_script_is_read(tmp_path: Path, wav: Path) -> None:
     path = wav.rename(tmp_path / "sprache ü 音声.wav")
     assert len(read(path)[1]) == RATE_HZ
+
+
+@pytest.mark.parametrize("rate_hz", [1, 3_999, 768_001, 2_000_000_000])
+def test_a_rate_that_no_audio_has_is_refused_before_a_block_of_it_is_read(tmp_path: Path, rate_hz: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(), RATE_HZ)
+    content = bytearray(path.read_bytes())
+    content[24:28] = struct.pack("<I", rate_hz)
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=f"rate of {rate_hz} Hz"):
+        FileSource(path)
