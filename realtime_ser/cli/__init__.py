@@ -7,6 +7,7 @@ import sys
 import typer
 
 from realtime_ser.cli.analyze import analyze
+from realtime_ser.cli.bench import bench
 from realtime_ser.cli.calibrate import calibrate
 from realtime_ser.cli.compare import compare
 from realtime_ser.cli.devices import devices
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Live speech emotion analysis: a microphone, recordings, CSV timelines.",
 )
-for command in (live, replay, analyze, report, export, compare, devices, doctor, calibrate, models):
+for command in (live, replay, analyze, report, export, compare, devices, doctor, bench, calibrate, models):
     app.command()(command)
 
 

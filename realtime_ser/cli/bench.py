@@ -1,0 +1,53 @@
+"""`realtime-ser bench`: what the analysis costs on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from realtime_ser.cli import options
+from realtime_ser.errors import UsageError
+
+
+def bench(
+    seconds: Annotated[float, typer.Option(help="Seconds of the demo to analyse, again and again.", min=5)] = 120.0,
+    model: options.Model = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure speed, latency and memory on this machine, with the demo."""
+    from realtime_ser.bench import measure
+    from realtime_ser.stages.model import Model, find_model, load_model
+
+    loaded = load_model(model)
+    if not isinstance(loaded, Model):
+        raise UsageError("a window model has no encoder to measure", "give a bundled model, or a model's folder")
+    figures = measure(loaded, find_model(model), seconds, lambda what: print(what, file=sys.stderr, flush=True))
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        _tell(figures)
+
+
+def _tell(figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "calls", "p50 ms", "p95 ms", "p99 ms")
+    for name, row in {**figures["stages"], "an update": figures["update"]}.items():
+        table.add_row(name, str(row["calls"]), *(f"{v:.3f}" for k, v in row.items() if k != "calls"))
+    console = Console()
+    console.print(table)
+    rtf, streams, memory_mb = (figures[k] for k in ("real_time_factor", "streams_per_core", "peak_memory_mb"))
+    memory = "" if memory_mb is None else f" Peak memory {memory_mb:.0f} MB."
+    print(f"{figures['model']}: real-time factor {rtf:.4f}; derived from it, {streams} streams on a core.{memory}")
+    speeds = figures["multiply_adds"]
+    for name in ("encoder", "head"):
+        part = speeds[name]
+        print(
+            f"{name}: {part['per_call'] / 1e6:.1f} million multiply-adds a call, {part['billions_per_s']:.1f} billion "
+            f"a second, {part['share_of_product']:.0%} of a matrix product's "
+            f"{speeds['matrix_product_billions_per_s']:.1f}"
+        )
