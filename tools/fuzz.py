@@ -26,8 +26,6 @@ with atheris.instrument_imports(include=["realtime_ser", "tests.fuzz", "praatio"
 FOUND = Path(__file__).resolve().parent.parent / "tests" / "fuzz" / "found"
 MEMORY_BYTES = 4 << 30
 """Of address space: what asks for more is a find."""
-
-
 ODD_VALUES = (None, True, 0, -1, 1e9, 1e-300, 1e999, 2**70, "", "0", "nan", [], [[]], {}, {"a": []}, "\ud800")
 
 
@@ -84,10 +82,12 @@ def main() -> None:
         work, corpus = Path(folder) / "work", Path(folder) / "corpus"
         work.mkdir()
         corpus.mkdir()
-        for i, seed in enumerate(seeds(options.target, work)):
+        begin = seeds(options.target, work)
+        for i, seed in enumerate(begin):
             (corpus / str(i)).write_bytes(seed)
         # A crash of native code or a hang ends the process: libFuzzer itself then writes what it was.
-        arguments = [f"-artifact_prefix={found}/", "-timeout=20", "-max_len=50000", "-rss_limit_mb=0"]
+        arguments = [f"-artifact_prefix={found}/", "-timeout=20", "-rss_limit_mb=0"]
+        arguments.append(f"-max_len={max(map(len, begin))}")  # else it loves whatever takes long to decode
         # What native code does is not seen: all seeds stay, however alike they look.
         arguments += ["-keep_seed=1", "-reduce_inputs=0"]
         atheris.Setup([sys.argv[0], *arguments, str(corpus)], once, custom_mutator=mutate)
