@@ -183,7 +183,7 @@ def _chunks(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
 
 def _floats(path: Path, name: str, column: Sequence[Any]) -> Floats:
     try:
-        return np.array([value or math.nan if value != 0 else 0.0 for value in column], np.float64)
+        return np.array([float(value or math.nan) if value != 0 else 0.0 for value in column], np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise TimelineError(f"{path}: column {name!r}: {error}", "write it anew") from None
 
