@@ -1,4 +1,4 @@
-"""A run folder → `encoder.onnx` and `head.onnx`, calibrated and with the contract inside.
+"""A run folder → `encoder.onnx` and `head.onnx`, calibrated and with the contract inside, and their `SHA256SUMS`.
 
 `python -m tools.export runs/ser-base --corpora DIR --splits DIR -o models/ser-base`
 """
@@ -23,6 +23,7 @@ from realtime_ser.stages.features import FeatureSettings, mel_filterbank
 from realtime_ser.stages.model import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
 from tools.network import CHUNK_FRAMES, FIRST_CHUNKS, FRAMES_PER_EMBEDDING, Encoder, Head, SpeechEmotionNet
 from tools.splits import crema_d_validation
+from tools.sums import write_sums
 from tools.train import gather, predict
 
 
@@ -93,7 +94,7 @@ def write_onnx(
 
 
 def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, folder: Path) -> None:
-    """Write both files of a model."""
+    """Write both files of a model, and their hashes."""
     features = FeatureSettings()
     filterbank = mel_filterbank(RATE_HZ, features.frame_samples, features.n_mels, features.fmin_hz, features.fmax_hz)
     encoder: Encoder = net.encoder
@@ -128,6 +129,7 @@ def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, 
     window = {"embeddings": torch.randn(1, 48, encoder.dim)}
     head = Posteriors(net.head, temperature).eval()
     write_onnx(head, window, ["posteriors"], {"embeddings": "n"}, folder / "head.onnx", contract_of["head"])
+    write_sums(folder)
 
 
 def main(

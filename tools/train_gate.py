@@ -29,6 +29,7 @@ from tools.degrade import Samples
 from tools.gate import Stream, at_level, fan, joined, noises, noisy, typing
 from tools.prepare import read_mono
 from tools.splits import held_out
+from tools.sums import write_sums
 
 STREAMS = 4000
 CLIPS_A_STREAM = 5
@@ -182,6 +183,7 @@ def main(
     names = {"input_names": ["context"], "output_names": ["speech"]}
     free = {name: {0: "frames"} for name in ("context", "speech")}
     torch.onnx.export(Exported(net).eval(), (example,), out, dynamo=False, opset_version=17, dynamic_axes=free, **names)
+    write_sums(Path(out).parent)
 
 
 if __name__ == "__main__":

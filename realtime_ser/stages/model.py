@@ -163,6 +163,7 @@ def open_session(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise ModelError(f"{path}: is larger than {_LARGEST_FILE_BYTES // 1_000_000} MB", "use a smaller model")
         content = path.read_bytes()
+        _check_sum(path, content)
     except OSError as error:
         raise ModelError(
             f"{path}: {(error.strerror or str(error)).lower()}", "reinstall, or give another --model"
@@ -185,6 +186,16 @@ def open_session(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
     except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, which share no base but Exception
         reason = str(error).splitlines()[0].split(" : ")[-1][:200]
         raise ModelError(f"{path}: is not a usable ONNX model ({reason})", "fetch or export it anew") from None
+
+
+def _check_sum(path: Path, content: bytes) -> None:
+    """Its hash is that of the `SHA256SUMS` beside it, where there is one; asked before any of it is parsed."""
+    sums = path.with_name("SHA256SUMS")
+    if not sums.is_file():
+        return
+    line = f"{hashlib.sha256(content).hexdigest()}  {path.name}"
+    if line not in sums.read_text("utf-8", "replace").splitlines():
+        raise ModelError(f"{path}: is not the file that {sums.name} beside it names", "reinstall, or export it anew")
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, inputs: dict[str, list[int | None]], path: Path) -> None:

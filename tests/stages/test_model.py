@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
+import realtime_ser
 from realtime_ser.errors import ModelError
+from realtime_ser.stages.detector import detector_path
 from realtime_ser.stages.features import mel_filterbank
-from realtime_ser.stages.model import CONTRACT_KEY, Model, find_model, load_model
+from realtime_ser.stages.model import CONTRACT_KEY, Model, find_model, load_model, models_folder, open_session
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the shipped model, to be damaged."""
-    return Path(shutil.copytree(find_model(), tmp_path / "model"))
+    """A copy of the shipped model without its hashes, to be damaged."""
+    return Path(shutil.copytree(find_model(), tmp_path / "model", ignore=shutil.ignore_patterns("SHA256SUMS")))
 
 
 def change_contract(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -76,6 +82,39 @@ def test_head_takes_windows_of_any_length_and_batches(model: Model, seconds: flo
     posteriors = model.head().push(windows)
     assert posteriors.shape == (3, len(model.contract.labels))
     np.testing.assert_allclose(posteriors.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["models/ser-research/encoder.onnx", "models/ser-research/head.onnx", "gate.onnx"])
+def test_one_flipped_bit_in_an_installation_is_told_in_one_line(tmp_path: Path, file: str) -> None:
+    package = Path(realtime_ser.__file__).parent
+    shutil.copytree(package, tmp_path / "realtime_ser", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(models_folder(), tmp_path / "realtime_ser" / "models", dirs_exist_ok=True)
+    damaged = tmp_path / "realtime_ser" / file.replace("gate", "data/gate")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1  # among the weights: onnxruntime would take it
+    damaged.write_bytes(content)
+    onnxruntime.InferenceSession(bytes(content))
+    replay = [sys.executable, "-m", "realtime_ser", "replay", "demo", "--speed", "max", "--plain"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(replay, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert f"{damaged}: is not the file that SHA256SUMS beside it names" in done.stderr
+
+
+@pytest.mark.parametrize("folder", [*sorted(models_folder().glob("*/")), detector_path().parent], ids=lambda f: f.name)
+def test_every_shipped_network_has_its_hash_beside_it(folder: Path) -> None:
+    names = [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    assert names == sorted(p.name for p in folder.glob("*.onnx"))
+    for name in names:
+        open_session(folder / name)
+
+
+def test_hashes_that_are_nonsense_or_name_other_files_refuse(folder: Path) -> None:
+    for sums in (b"", b"\xff\x00 \n\n", b"0" * 64 + b"  encoder.onnx\n"):
+        (folder / "SHA256SUMS").write_bytes(sums)
+        with pytest.raises(ModelError, match=r"encoder\.onnx: is not the file"):
+            load_model(folder)
 
 
 def test_truncated_file_is_refused(folder: Path) -> None:
