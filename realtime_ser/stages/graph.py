@@ -16,6 +16,8 @@ _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 
 _TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _MOST_NODES = 20_000
+_MOST_DIMS = 16
+"""So many also keep their product from growing without end."""
 _MOST_VALUES_PER_BYTE = 2
 """Of a tensor: 4-bit integers are the smallest there are."""
 
@@ -72,6 +74,8 @@ def _tensor(tensor: memoryview) -> str | None:
             return "its weights are in another file"
         if number == _TENSOR_DIMS:
             dims += [value] if isinstance(value, int) else _packed(value)
+    if len(dims) > _MOST_DIMS:
+        return f"it claims a tensor of {len(dims)} dimensions"
     if math.prod(dims) > _MOST_VALUES_PER_BYTE * len(tensor):
         return f"it claims a tensor of {math.prod(dims):.0e} values and has {len(tensor)} bytes of it"
     return None
