@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime_ser import events
-from realtime_ser.errors import SettingsError
+from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.settings import RATE_HZ, SessionSettings
 from realtime_ser.stages.clean import Cleaner
 from realtime_ser.stages.gate import (
@@ -160,6 +160,8 @@ class Session:
         ------
         SettingsError
             For samples of a type or shape that is no audio, an impossible rate, or after `flush`.
+        ModelError
+            If the model gives anything but scores. The open utterance is given up; `flush` tells the rest.
         """
         if self._closed:
             raise SettingsError("push after flush", "begin a new Session")
@@ -177,7 +179,11 @@ class Session:
         for start in range(0, len(samples), sample_rate):
             part = samples[start : start + sample_rate]
             self._native_samples += len(part)
-            self._hear(self._resampler.push(part), begun)
+            try:
+                self._hear(self._resampler.push(part), begun)
+            except ModelError:
+                self._begin_stretch()  # `flush` can still tell all that was heard before
+                raise
         return self._take()
 
     def gap(self, lost_samples: int, cause: str) -> list[events.Event]:
@@ -285,18 +291,25 @@ class Session:
 
     def _end_of_stretch(self, begun: float) -> None:
         """Hear all that is still inside, close speech, and move the clock's base up to here."""
-        end = self._clock()
-        if self._resampler is not None:
-            self._hear(self._resampler.flush(), begun)
-            for bad in self._resampler.bad:
-                self._notice(bad_samples(bad.count))
-        for output in self._gate.flush():
-            self._follow(output, begun)
-        if self._at > self._hop_start:
-            self._silence(self._at, begun)
+        try:
+            if self._resampler is not None:
+                self._hear(self._resampler.flush(), begun)
+                for bad in self._resampler.bad:
+                    self._notice(bad_samples(bad.count))
+            for output in self._gate.flush():
+                self._follow(output, begun)
+            if self._at > self._hop_start:
+                self._silence(self._at, begun)
+        finally:  # the model may have failed
+            self._begin_stretch()
+
+    def _begin_stretch(self) -> None:
+        """All that hears begins anew where the samples end; an utterance that is open is given up."""
+        self._base = end = max(self._clock(), self._at)
         self._native_samples, self._resampler = 0, None
-        self._base = end = max(end, self._at)
-        self._cleaner.reset()
+        self._segment = None
+        for stage in (self._cleaner, self._features, self._encoder, self._window):
+            stage.reset()
         self._gate.reset(end)
         self._at = self._hop_start = end
 

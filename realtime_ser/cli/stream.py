@@ -12,7 +12,7 @@ from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.options import Mode
 from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.dashboard import Dashboard, PlainLines
-from realtime_ser.errors import RealtimeSerError, SinkError, UsageError
+from realtime_ser.errors import ModelError, RealtimeSerError, SinkError, UsageError
 from realtime_ser.events import Event, SessionClosed
 from realtime_ser.printable import printable
 from realtime_ser.session import Session
@@ -226,7 +226,11 @@ def stream(
             deliver(session.flush("error", error.what))
             raise
         problem = getattr(source, "problem", None)
-        last = session.flush(reason, problem)
+        try:
+            last = session.flush(reason, problem)
+        except ModelError as error:
+            deliver(session.flush("error", error.what))
+            raise
         deliver(last)
         closed = [event for event in last if isinstance(event, SessionClosed)]
     if problem:

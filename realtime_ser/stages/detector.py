@@ -28,7 +28,7 @@ def detector_path() -> Path:
 
 @lru_cache(maxsize=1)
 def _session() -> onnxruntime.InferenceSession:
-    return open_session(detector_path())[0]
+    return open_session(detector_path(), ours=True)[0]
 
 
 class SpectrumContext:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.settings import RATE_HZ
-from realtime_ser.stages import graph
 from realtime_ser.stages.features import FeatureExtractor, FeatureSettings, mel_filterbank
+from realtime_ser.stages.network import LONGEST_METADATA, Apart, in_process, reason
 
 if TYPE_CHECKING:
     from realtime_ser.stages.window_model import WindowModel
@@ -32,6 +32,10 @@ CONTRACT_VERSION = 2
 DEFAULT_MODEL = "ser-research"
 _LARGEST_FILE_BYTES = 100_000_000
 _LARGEST_FILTERBANK_BYTES = 1_000_000
+_LONGEST_NAME = 1_000
+_SHORTEST_HOP_SAMPLES, _LONGEST_FRAME_SAMPLES = RATE_HZ // 1000, RATE_HZ // 4
+_MOST_VALUES = 100_000
+"""Of a chunk's embeddings, of which 60 s are kept: 96 MB."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def parse_contract(text: str | None, kind: str, where: str) -> Contract:
     """
     if text is None:
         raise ModelError(f"{where}: has no realtime_ser metadata", "export it with tools/export.py")
+    if len(text) > LONGEST_METADATA:
+        raise ModelError(f"{where}: its metadata is longer than {LONGEST_METADATA} characters", "export it anew")
     try:
         fields = json.loads(text)
         version = fields["contract"]
@@ -101,7 +107,9 @@ def _features(fields: dict[str, Any]) -> FeatureSettings:
     sizes = (s.frame_samples, s.hop_samples, s.n_mels)
     if not all(isinstance(size, int) and size > 0 for size in sizes) or not 0 <= s.fmin_hz < s.fmax_hz <= RATE_HZ / 2:
         raise ValueError("features out of range")
-    if s.hop_samples > RATE_HZ or 4 * s.n_mels * (1 + s.frame_samples // 2) > _LARGEST_FILTERBANK_BYTES:
+    if not _SHORTEST_HOP_SAMPLES <= s.hop_samples <= _LONGEST_FRAME_SAMPLES >= s.frame_samples:
+        raise ValueError("frames must begin at least 1 ms apart, and be no longer than 0.25 s")
+    if 4 * s.n_mels * (1 + s.frame_samples // 2) > _LARGEST_FILTERBANK_BYTES:
         raise ValueError("features out of range")
     return s
 
@@ -133,17 +141,22 @@ def _contract(fields: dict[str, Any]) -> Contract:
     chunk_frames, first_chunks, chunk_embeddings, dim, state_size = sizes
     if not (min(sizes) > 0 and max(sizes) < 1_000_000 and chunk_frames % chunk_embeddings == 0):
         raise ValueError("sizes out of range")
+    if chunk_embeddings * dim > _MOST_VALUES:
+        raise ValueError("sizes out of range")
     if chunk_frames * features.hop_samples * 4 != RATE_HZ:
         raise ValueError("the encoder's chunk must be 0.25 s, the finest hop")
     if first_chunks > 4:
         raise ValueError("the encoder must begin within 1 s, the first window")
+    model_id, licence, *corpora = map(str, (fields["id"], fields["licence"], *fields["trained_on"]))
+    if max(map(len, (model_id, licence, *corpora))) > _LONGEST_NAME:
+        raise ValueError("a name is too long")
     shortest, longest = map(float, fields["window_s"])
     if not np.isfinite(filterbank).all() or not 0 < shortest <= 1 <= longest:
         raise ValueError("filterbank or window out of range")
     return Contract(
-        model_id=str(fields["id"]),
-        licence=str(fields["licence"]),
-        trained_on=tuple(map(str, fields["trained_on"])),
+        model_id=model_id,
+        licence=licence,
+        trained_on=tuple(corpora),
         labels=labels,
         features=features,
         filterbank=filterbank,
@@ -157,9 +170,17 @@ def _contract(fields: dict[str, Any]) -> Contract:
     )
 
 
-def open_session(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
-    """An ONNX session with one thread that does not spin, and the file's bytes."""
+def open_session(path: Path, ours: bool = False) -> tuple[InferenceSession | Apart, bytes]:
+    """A network, in this process if it is `ours`, and the file's bytes.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read, is another than `SHA256SUMS` says, or is refused.
+    """
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path}: is no file", "give another --model")  # a pipe or device need never end
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise ModelError(f"{path}: is larger than {_LARGEST_FILE_BYTES // 1_000_000} MB", "use a smaller model")
         content = path.read_bytes()
@@ -168,24 +189,12 @@ def open_session(path: Path) -> tuple[onnxruntime.InferenceSession, bytes]:
         raise ModelError(
             f"{path}: {(error.strerror or str(error)).lower()}", "reinstall, or give another --model"
         ) from None
+    if not ours:
+        return Apart(content, str(path)), content
     try:
-        refused = graph.objection(content)
-    except ValueError as error:
-        refused = str(error)
-    if refused:
-        raise ModelError(f"{path}: is not a usable ONNX model ({refused})", "fetch or export it anew")
-    onnxruntime.disable_telemetry_events()  # on Windows, where ORT_DISABLE_TELEMETRY (see __init__) says nothing
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        # From bytes, so that external data cannot be pulled in from beside the file.
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]), content
+        return in_process(content), content
     except Exception as error:  # noqa: BLE001 - onnxruntime raises its own classes, which share no base but Exception
-        reason = str(error).splitlines()[0].split(" : ")[-1][:200]
-        raise ModelError(f"{path}: is not a usable ONNX model ({reason})", "fetch or export it anew") from None
+        raise ModelError(f"{path}: is not a usable ONNX model ({reason(error)})", "reinstall") from None
 
 
 def _check_sum(path: Path, content: bytes) -> None:
@@ -198,7 +207,7 @@ def _check_sum(path: Path, content: bytes) -> None:
         raise ModelError(f"{path}: is not the file that {sums.name} beside it names", "reinstall, or export it anew")
 
 
-def _check_shapes(session: onnxruntime.InferenceSession, inputs: dict[str, list[int | None]], path: Path) -> None:
+def _check_shapes(session: InferenceSession | Apart, inputs: dict[str, list[int | None]], path: Path) -> None:
     """The named inputs with these shapes (None: any) and nothing else."""
     found = {i.name: (i.type, list(i.shape)) for i in session.get_inputs()}
     if set(found) != set(inputs):
@@ -218,7 +227,7 @@ class Encoder:
     _state: NDArray[np.float32]
     _waiting: NDArray[np.float32]
 
-    def __init__(self, session: onnxruntime.InferenceSession, contract: Contract) -> None:
+    def __init__(self, session: InferenceSession | Apart, contract: Contract) -> None:
         self._session = session
         self._contract = contract
         self.reset()
@@ -229,7 +238,7 @@ class Encoder:
         Raises
         ------
         ModelError
-            If the model gives something that is no finite number.
+            If the model gives anything but finite numbers, as many as its contract says.
         """
         c = self._contract
         waiting = np.concatenate((self._waiting, frames))
@@ -257,15 +266,20 @@ class Encoder:
         self._begun = True
         feed = {"frames": frames[None], "state": self._state}
         embeddings, self._state = self._session.run(("embeddings", "next_state"), feed)
-        if not np.isfinite(embeddings).all():
-            raise ModelError(f"{self._contract.model_id}: the encoder gives no finite numbers", "use another model")
-        return embeddings[0]  # type: ignore[no-any-return]
+        c = self._contract
+        shapes = (1, len(frames) // c.chunk_frames * c.chunk_embeddings, c.dim), (1, c.state_size)
+        if (embeddings.shape, self._state.shape) != shapes:
+            given = f"outputs of shape {embeddings.shape} and {self._state.shape}, not {shapes[0]} and {shapes[1]}"
+            raise ModelError(f"{c.model_id}: the encoder gives {given}", "use another model")
+        if not (np.isfinite(embeddings).all() and np.isfinite(self._state).all()):
+            raise ModelError(f"{c.model_id}: the encoder gives no finite numbers", "use another model")
+        return embeddings[0]
 
 
 class Head:
     """Embeddings of a window → calibrated posteriors. Holds no state."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, contract: Contract) -> None:
+    def __init__(self, session: InferenceSession | Apart, contract: Contract) -> None:
         self._session = session
         self._contract = contract
 
@@ -278,10 +292,19 @@ class Head:
             If the model gives anything but probabilities.
         """
         (posteriors,) = self._session.run(("posteriors",), {"embeddings": embeddings})
-        sums = posteriors.sum(axis=1)
-        if not (np.abs(sums - 1) < 1e-3).all() or posteriors.min() < 0:
-            raise ModelError(f"{self._contract.model_id}: the head gives no probabilities", "use another model")
+        c = self._contract
+        if posteriors.shape != (shape := (len(embeddings), len(c.labels))):
+            raise ModelError(
+                f"{c.model_id}: the head gives an output of shape {posteriors.shape}, not {shape}", "use another model"
+            )
+        if not are_probabilities(posteriors):
+            raise ModelError(f"{c.model_id}: the head gives no probabilities", "use another model")
         return posteriors
+
+
+def are_probabilities(scores: NDArray[np.float32]) -> bool:
+    """Whether each row, of shape (batch, labels), is not negative and sums to one; NaN never does."""
+    return bool((np.abs(scores.sum(axis=1) - 1) < 1e-3).all() and scores.min() >= 0)
 
 
 @dataclass(frozen=True)
@@ -291,8 +314,8 @@ class Model:
     contract: Contract
     sha256: str
     """Of `encoder.onnx` followed by `head.onnx`."""
-    _encoder_session: onnxruntime.InferenceSession
-    _head_session: onnxruntime.InferenceSession
+    _encoder_session: InferenceSession | Apart
+    _head_session: InferenceSession | Apart
 
     def features(self) -> FeatureExtractor:
         """A new stream's first stage behind the gate."""
@@ -313,6 +336,11 @@ def models_folder() -> Path:
     package = Path(__file__).resolve().parent.parent
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
+
+
+def is_bundled(model: Path) -> bool:
+    """Whether it is one of those that came with the package, and is checked against its hashes."""
+    return model.parent == models_folder().resolve()
 
 
 def find_model(name: str | Path | None = None) -> Path:
@@ -343,20 +371,23 @@ def load_model(name: str | Path | None = None) -> Model | WindowModel:
     ModelError
         If it cannot be loaded, or does not fit the contract.
     """
-    found = find_model(name).resolve()
+    return _load(find_model(name).resolve())
+
+
+@lru_cache(maxsize=4)
+def _load(found: Path) -> Model | WindowModel:
     if found.is_dir():
-        return _load(found)
+        return _load_folder(found)
     from realtime_ser.stages.window_model import load_window_model  # it builds on this module
 
     return load_window_model(found)
 
 
-@lru_cache(maxsize=4)
-def _load(folder: Path) -> Model:
+def _load_folder(folder: Path) -> Model:
     sessions, contracts, contents = [], [], []
     for kind in ("encoder", "head"):
         path = folder / f"{kind}.onnx"
-        session, content = open_session(path)
+        session, content = open_session(path, ours=is_bundled(folder))
         text = session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
         contracts.append(parse_contract(text, kind, str(path)))
         sessions.append(session)
@@ -369,25 +400,12 @@ def _load(folder: Path) -> Model:
     _check_shapes(sessions[0], {"frames": frames, "state": [None, contract.state_size]}, folder / "encoder.onnx")
     _check_shapes(sessions[1], {"embeddings": [None, None, contract.dim]}, folder / "head.onnx")
     model = Model(contract, hashlib.sha256(b"".join(contents)).hexdigest(), *sessions)
-    _try_out(model, folder)
+    _try_out(model)
     return model
 
 
-def _try_out(model: Model, folder: Path) -> None:
+def _try_out(model: Model) -> None:
     """One second and one window: outputs of a wrong shape show now, not in the middle of a session."""
     contract = model.contract
-    try:
-        second = np.full((4 * contract.chunk_frames, contract.features.n_mels), -60, np.float32)
-        embeddings = model.encoder().push(second)
-        posteriors = model.head().push(embeddings[None])
-    except Exception as error:
-        if isinstance(error, ModelError):
-            raise
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{folder}: the model fails on a test second ({reason})", "export it anew") from None
-    expected = (4 * contract.chunk_embeddings, contract.dim), (1, len(contract.labels))
-    if (embeddings.shape, posteriors.shape) != expected:
-        raise ModelError(
-            f"{folder}: outputs of shape {embeddings.shape} and {posteriors.shape} do not fit its contract",
-            "export it with tools/export.py",
-        )
+    second = np.full((4 * contract.chunk_frames, contract.features.n_mels), -60, np.float32)
+    model.head().push(model.encoder().push(second)[None])
