@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BEYOND_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Of those, what `json.dumps` leaves as it is, but for half characters, which no file takes."""
 
 
 def printable(text: str) -> str:
     """Without control characters, text-direction marks, line separators, and stand-ins for undecodable bytes."""
-    return _UNPRINTABLE.sub("�", text)
+    return text if text.isprintable() else _UNPRINTABLE.sub("�", text)
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """Print a line (by default to stdout), whatever is in it: the commands' only way to print."""
+    print(printable(line), file=file, flush=True)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON for programs, every character beyond ASCII escaped."""
+    print(json.dumps(value, indent=2), flush=True)  # noqa: T201
+
+
+def json_line(value: Any, indent: int | None = None) -> str:
+    """Compact JSON (or indented), in which nothing but printable characters stands unescaped and null is for NaN."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, separators=separators, allow_nan=False)
+    return _BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is no number does not exist."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def plain_console(stderr: bool = False) -> Console:
+    """A console that takes no text for markup. What it draws still has to be `printable`."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)

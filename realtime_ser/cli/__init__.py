@@ -18,7 +18,7 @@ from realtime_ser.cli.models import models
 from realtime_ser.cli.replay import replay
 from realtime_ser.cli.report import report
 from realtime_ser.errors import RealtimeSerError
-from realtime_ser.printable import printable
+from realtime_ser.printable import say
 
 app = typer.Typer(
     add_completion=False,
@@ -36,8 +36,8 @@ def main() -> None:
     try:
         app(prog_name="realtime-ser")
     except RealtimeSerError as error:
-        print(f"realtime-ser: {printable(str(error))}", file=sys.stderr)
+        say(f"realtime-ser: {error}", sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # of stdout or stderr: files have errors of their own
-        print(f"realtime-ser: {error}: the output cannot be written", file=sys.stderr)
+        say(f"realtime-ser: {error}: the output cannot be written", sys.stderr)
         sys.exit(1)

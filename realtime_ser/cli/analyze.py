@@ -26,7 +26,7 @@ from realtime_ser.cli import options, places
 from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.cli.work import Outcome, Rows, Work, analyze_recording
 from realtime_ser.errors import SinkError, SourceError, UsageError
-from realtime_ser.printable import printable
+from realtime_ser.printable import plain_console, printable, say
 
 if TYPE_CHECKING:
     from realtime_ser.sinks.csv import CsvSink
@@ -105,19 +105,19 @@ def analyze(
             if not (resume and recording.place in whole)
         ]
         if len(work) < len(found):
-            print(f"{len(found) - len(work)} recordings were analysed before", file=sys.stderr)
+            say(f"{len(found) - len(work)} recordings were analysed before", sys.stderr)
         print_lines = csv is None and out is None
         outcomes = collect(work, jobs, scheduler, signals, joined, print_lines) if work else []
     failed = sum(o.error is not None for o in outcomes)
     analysed = sum(o.error is None and not o.interrupted for o in outcomes)
     seconds = sum(o.audio_s for o in outcomes)
     left = len(work) - analysed - failed
-    print(
+    say(
         f"{analysed} of {len(work)} recordings analysed, {seconds:.1f} s of audio"
         + (f", {failed} failed" if failed else "")
         + (f", {left} not finished" if left else "")
         + ("; --resume goes on" if left and not print_lines else ""),
-        file=sys.stderr,
+        sys.stderr,
     )
     raise typer.Exit(signals.exit_code or (1 if failed else 0))
 
@@ -159,7 +159,6 @@ class ProgressBar:
     """On stderr, so that results on stdout stay clean: recordings, hours, speed, and the time left by their size."""
 
     def __init__(self, work: list[Work]) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._sizes = [max(item.recording.size_bytes, 1) for item in work]
@@ -168,7 +167,7 @@ class ProgressBar:
         self._audio_s = 0.0
         self._begun = time.monotonic()
         columns = TextColumn("analysing"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()
-        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._progress = Progress(*columns, console=plain_console(stderr=True))
         self._bar = self._progress.add_task(f"0/{len(work)}", total=sum(self._sizes))
 
     def __enter__(self) -> ProgressBar:
@@ -199,8 +198,7 @@ class ProgressBar:
 
     def tell(self, line: str) -> None:
         """A line above the bar."""
-        text = f"realtime-ser: {printable(line)}"
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(printable(f"realtime-ser: {line}"), soft_wrap=True)
 
 
 def collect(
@@ -222,7 +220,7 @@ def collect(
             if joined is not None and outcome.timeline:
                 joined.join(Path(outcome.timeline))
             if print_lines and not outcome.error:
-                print(f"{printable(place)}: {outcome.summary}", flush=True)
+                say(f"{place}: {outcome.summary}")
             if not outcome.interrupted:
                 bar.finished(outcome.audio_s)
             if signals.received:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from realtime_ser.cli import options
 from realtime_ser.errors import UsageError
+from realtime_ser.printable import plain_console, say, say_json
 
 
 def bench(
@@ -19,34 +19,33 @@ def bench(
 ) -> None:
     """Measure speed, latency and memory on this machine, with the demo."""
     from realtime_ser.bench import measure
-    from realtime_ser.stages.model import Model, find_model, load_model
+    from realtime_ser.stages.model import Model, find_model, is_bundled, load_model
 
     loaded = load_model(model)
-    if not isinstance(loaded, Model):
-        raise UsageError("a window model has no encoder to measure", "give a bundled model, or a model's folder")
-    figures = measure(loaded, find_model(model), seconds, lambda what: print(what, file=sys.stderr, flush=True))
+    found = find_model(model)
+    if not isinstance(loaded, Model) or not is_bundled(found.resolve()):
+        raise UsageError(f"{found}: is not bundled, so it runs in a process of its own", "give a bundled model")
+    figures = measure(loaded, found, seconds, lambda what: say(what, sys.stderr))
     if as_json:
-        print(json.dumps(figures, indent=2))
+        say_json(figures)
     else:
         _tell(figures)
 
 
 def _tell(figures: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("stage", "calls", "p50 ms", "p95 ms", "p99 ms")
     for name, row in {**figures["stages"], "an update": figures["update"]}.items():
         table.add_row(name, str(row["calls"]), *(f"{v:.3f}" for k, v in row.items() if k != "calls"))
-    console = Console()
-    console.print(table)
+    plain_console().print(table)
     rtf, streams, memory_mb = (figures[k] for k in ("real_time_factor", "streams_per_core", "peak_memory_mb"))
     memory = "" if memory_mb is None else f" Peak memory {memory_mb:.0f} MB."
-    print(f"{figures['model']}: real-time factor {rtf:.4f}; derived from it, {streams} streams on a core.{memory}")
+    say(f"{figures['model']}: real-time factor {rtf:.4f}; derived from it, {streams} streams on a core.{memory}")
     speeds = figures["multiply_adds"]
     for name in ("encoder", "head"):
         part = speeds[name]
-        print(
+        say(
             f"{name}: {part['per_call'] / 1e6:.1f} million multiply-adds a call, {part['billions_per_s']:.1f} billion "
             f"a second, {part['share_of_product']:.0%} of a matrix product's "
             f"{speeds['matrix_product_billions_per_s']:.1f}"

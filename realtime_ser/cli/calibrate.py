@@ -11,6 +11,7 @@ import typer
 
 from realtime_ser.cli import options
 from realtime_ser.errors import SourceError, UsageError
+from realtime_ser.printable import plain_console, printable, say
 
 if TYPE_CHECKING:
     from realtime_ser.sources import Source
@@ -36,7 +37,6 @@ def calibrate(
 ) -> None:
     """Read a text in your everyday voice; live --profile NAME is then relative to it."""
     import numpy as np
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     from realtime_ser.cli.signals import StopSignals
@@ -54,10 +54,10 @@ def calibrate(
     if "neutral" not in session.labels:
         raise UsageError(f"{session.model.contract.model_id} has no label neutral", "use another --model")
     source: Source = FileSource(recording, 0.1) if recording else Microphone(options.device_of(device))
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if not recording:
         console.print("Read this aloud, as you would to yourself, until the bar is full:\n", style="bold")
-        console.print(TEXT + "\n", highlight=False)
+        console.print(TEXT + "\n")
     heard: list[list[float]] = []
     hop_s = 0.25
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s")
@@ -74,7 +74,7 @@ def calibrate(
                     if isinstance(event, Measurement) and event.trigger == "hop" and event.scores:
                         heard.append(list(event.scores.values()))
                     elif isinstance(event, Warning):
-                        progress.console.print(f"warning: {event.message}: {event.remedy}")
+                        progress.console.print(printable(f"warning: {event.message}: {event.remedy}"))
             progress.update(bar, completed=min(seconds, hop_s * len(heard)))
             if hop_s * len(heard) >= seconds or (not recording and time.monotonic() - begun > _PATIENCE * seconds):
                 break
@@ -87,5 +87,5 @@ def calibrate(
     )
     path = save_profile(profile)
     shares = sorted(zip(profile.neutral, profile.labels, strict=True), reverse=True)
-    print(f"your neutral speech: {', '.join(f'{label} {share:.0%}' for share, label in shares if share >= 0.05)}")
-    print(f"stored as {path}; use it with --profile {name}", file=sys.stderr)
+    say(f"your neutral speech: {', '.join(f'{label} {share:.0%}' for share, label in shares if share >= 0.05)}")
+    say(f"stored as {path}; use it with --profile {name}", sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from realtime_ser.cli import options
-from realtime_ser.printable import printable
+from realtime_ser.printable import plain_console, printable, say, say_json
 
 if TYPE_CHECKING:
     from realtime_ser.timeline.compare import Comparison
@@ -38,7 +38,7 @@ def compare(
 
     found = read_timeline(timeline)
     for problem in found.problems:
-        print(f"realtime-ser: {printable(str(timeline))}: {problem}", file=sys.stderr)
+        say(f"realtime-ser: {timeline}: {problem}", sys.stderr)
     if sample is not None:
         if labels or audio is None or out is None:
             raise UsageError("--sample needs --audio and --out, and no labels", "they are to be made")
@@ -51,26 +51,24 @@ def compare(
 
 def tell(result: Comparison, as_json: bool) -> None:
     """Print it for people or programs."""
-    import json
     from dataclasses import asdict
 
     if as_json:
         content = asdict(result) | {"confusion": result.confusion.tolist()}
-        print(json.dumps({k: None if v != v else v for k, v in content.items()}, indent=2))
+        say_json({k: None if v != v else v for k, v in content.items()})
         return
-    from rich.console import Console
     from rich.table import Table
 
     def number(value: float) -> str:
         return "–" if value != value else f"{value:.2f}"
 
-    print(
+    say(
         f"{result.compared_s:.2f} s compared; {result.only_timeline_s:.2f} s labelled by the timeline alone, "
         f"{result.only_raters_s:.2f} s by people alone"
     )
-    print(f"agreement {result.agreement:.0%}, Cohen's kappa {number(result.cohens_kappa)}, "
+    say(f"agreement {result.agreement:.0%}, Cohen's kappa {number(result.cohens_kappa)}, "
           f"Fleiss' kappa {number(result.fleiss_kappa)}")  # fmt: skip
-    print(f"concordance: arousal {number(result.arousal_concordance)}, valence {number(result.valence_concordance)}")
+    say(f"concordance: arousal {number(result.arousal_concordance)}, valence {number(result.valence_concordance)}")
     table = Table(title="moments: people by row, timeline by column", box=None, title_justify="left")
     used = [i for i in range(len(result.labels)) if result.confusion[i].any() or result.confusion[:, i].any()]
     table.add_column("")
@@ -78,7 +76,7 @@ def tell(result: Comparison, as_json: bool) -> None:
         table.add_column(printable(result.labels[i]), justify="right")
     for i in used:
         table.add_row(printable(result.labels[i]), *(str(result.confusion[i, j]) for j in used))
-    Console().print(table)
+    plain_console().print(table)
 
 
 def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
@@ -119,4 +117,4 @@ def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SinkError(f"{out}: cannot be written ({reason})", "give a new folder") from None
-    print(f"{len(chosen)} clips in {out}; fill in labels.csv and give it to compare")
+    say(f"{len(chosen)} clips in {out}; fill in labels.csv and give it to compare")

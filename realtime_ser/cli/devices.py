@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from realtime_ser.cli import options
+from realtime_ser.printable import plain_console, printable, say_json
 
 
 def devices(as_json: options.Json = False) -> None:
     """List microphones and other inputs, the default one marked."""
-    import json
     from dataclasses import asdict
 
     from realtime_ser.sources.microphone import list_inputs, no_microphone
 
     inputs = list_inputs()
     if as_json:
-        print(json.dumps([asdict(found) for found in inputs], indent=2))
+        say_json([asdict(found) for found in inputs])
         return
     if not inputs:
         raise no_microphone()
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None)
@@ -28,10 +27,10 @@ def devices(as_json: options.Json = False) -> None:
         table.add_row(
             "*" if found.default else "",
             str(found.index),
-            found.name,
-            found.host_api,
+            printable(found.name),
+            printable(found.host_api),
             str(found.channels),
             f"{found.rate_hz:.0f} Hz",
             f"{1000 * found.latency_s:.0f} ms",
         )
-    Console().print(table)
+    plain_console().print(table)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,7 +11,7 @@ import typer
 
 from realtime_ser.cli import options
 from realtime_ser.errors import DeviceError, RealtimeSerError
-from realtime_ser.printable import printable
+from realtime_ser.printable import plain_console, say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,14 +70,14 @@ def doctor(
     verdicts = [check.verdict for check in checks]
     verdict: Verdict = "faulty" if "faulty" in verdicts else "doubtful" if "doubtful" in verdicts else "good"
     if as_json:
-        print(json.dumps({"verdict": verdict, "checks": [asdict(check) for check in checks]}, indent=2))
+        say_json({"verdict": verdict, "checks": [asdict(check) for check in checks]})
     else:
         words = {
             "good": "All is well.",
             "doubtful": "It works, but could be better: see above.",
             "faulty": "It cannot work like this: see above.",
         }
-        print(words[verdict])
+        say(words[verdict])
     raise typer.Exit(1 if verdict == "faulty" else 0)
 
 
@@ -179,13 +177,12 @@ def _cpu(name: str | None) -> Check:
 
 def _listen(microphone: Microphone) -> tuple[Heard, Heard]:
     """Silence, then speech, with a bar on stderr."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     from realtime_ser.sources import Lost
     from realtime_ser.stages.monitor import Notice
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:
         bar = progress.add_task("Be silent …", total=QUIET_S)
         ear = _Ear(microphone)
@@ -194,7 +191,7 @@ def _listen(microphone: Microphone) -> tuple[Heard, Heard]:
         for what, seconds in (("Be silent …", QUIET_S), ("Now speak …", SPEECH_S)):
             progress.reset(bar, total=seconds, description=what)
             if found:
-                console.print(f'Read aloud: "{_READ_ALOUD}"', highlight=False)
+                console.print(f'Read aloud: "{_READ_ALOUD}"')
             ear.begin()
             begun = time.monotonic()
             while (passed_s := time.monotonic() - begun) < seconds and (item := next(blocks, None)) is not None:
@@ -258,7 +255,6 @@ class _Ear:
 
 def _tell(check: Check) -> None:
     mark = {"good": "✓", "doubtful": "!", "faulty": "✗"}[check.verdict]
-    print(f"{mark} {check.name:<16} {printable(check.found)}")
+    say(f"{mark} {check.name:<16} {check.found}")
     if check.remedy:
-        print(f"  {'':<16} → {check.remedy}")
-    sys.stdout.flush()
+        say(f"  {'':<16} → {check.remedy}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from realtime_ser.cli import options
-from realtime_ser.printable import printable
+from realtime_ser.printable import say
 
 
 def export(
@@ -34,9 +34,9 @@ def export(
         raise UsageError(f"--to {to}", f"give one of {', '.join(FORMATS)}")
     found = read_timeline(timeline)
     for problem in found.problems:
-        print(f"realtime-ser: {printable(str(timeline))}: {problem}", file=sys.stderr)
+        say(f"realtime-ser: {timeline}: {problem}", sys.stderr)
     if recording is not None:
         found = of_recording(found, recording)
     path = out or timeline.with_suffix(FORMATS[to].suffix)
     write(found, to, path, overwrite)
-    print(path)
+    say(str(path))

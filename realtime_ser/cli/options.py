@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from realtime_ser.errors import UsageError
+from realtime_ser.printable import say
 from realtime_ser.settings import CleanSettings, SessionSettings, TraceSettings, WindowSettings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ SMOOTH_S = TraceSettings.time_constant_s
 def tell_loading() -> None:
     """A first line for a person, before what takes half a second to load."""
     if sys.stderr is not None and sys.stderr.isatty():
-        print("realtime-ser: loading …", file=sys.stderr, flush=True)
+        say("realtime-ser: loading …", sys.stderr)
 
 
 def mode_of(overwrite: bool, append: bool) -> Mode:

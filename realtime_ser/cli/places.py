@@ -32,7 +32,9 @@ def is_url(place: str) -> bool:
 
 
 def joined(folder: str, name: str) -> str:
-    """The place of this name in a folder."""
+    """The place of this name in a folder; raises SinkError if it leads out, as a name in an object store may."""
+    if ".." in name.replace("\\", "/").split("/"):
+        raise SinkError(f"{name}: leads out of {folder}", "rename the recording")
     return f"{folder.rstrip('/')}/{PurePosixPath(Path(name))}" if is_url(folder) else str(Path(folder) / name)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from realtime_ser.cli import options
 from realtime_ser.cli.places import AUDIO_SUFFIXES
-from realtime_ser.printable import printable
+from realtime_ser.printable import say
 
 
 def report(
@@ -34,7 +34,7 @@ def report(
         raise UsageError("give timelines and at most one recording", "realtime-ser report TIMELINE… [AUDIO]")
     for timeline in timelines:
         for problem in timeline.problems:
-            print(f"realtime-ser: {printable(str(timeline.path))}: {problem}", file=sys.stderr)
+            say(f"realtime-ser: {timeline.path}: {problem}", sys.stderr)
     path = out or timelines[0].path.with_suffix(".html")
     stills = [still for still in (png, svg) if still is not None]
     for wanted in (path, *stills):
@@ -45,7 +45,7 @@ def report(
             raise UsageError(f"--{suffix[1:]} {still}", f"give a name that ends in {suffix}")
     sound = listen(recordings[0], timelines[0]) if recordings else None
     write_atomically(path, draw(timelines, sound))
-    print(path)
+    say(str(path))
     for still in stills:
         draw_still(timelines[0], still, sound)
-        print(still)
+        say(str(still))

@@ -14,7 +14,7 @@ from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.dashboard import Dashboard, PlainLines
 from realtime_ser.errors import ModelError, RealtimeSerError, SinkError, UsageError
 from realtime_ser.events import Event, SessionClosed
-from realtime_ser.printable import printable
+from realtime_ser.printable import say
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, SessionSettings
 from realtime_ser.sinks.actions import AlertActions
@@ -136,7 +136,7 @@ def open_outputs(
 
 def _tell_late_problems(actions: AlertActions) -> None:
     for problem in actions.problems:
-        print(f"realtime-ser: {printable(problem.message)}", file=sys.stderr)
+        say(f"realtime-ser: {problem.message}", sys.stderr)
 
 
 def open_view(
@@ -234,9 +234,9 @@ def stream(
         deliver(last)
         closed = [event for event in last if isinstance(event, SessionClosed)]
     if problem:
-        print(f"realtime-ser: {printable(source.name)}: {problem}", file=sys.stderr)
+        say(f"realtime-ser: {source.name}: {problem}", sys.stderr)
     for each in closed:
-        print(totals(each), file=sys.stderr)
+        say(totals(each), sys.stderr)
     return signals.exit_code
 
 

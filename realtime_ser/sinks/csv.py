@@ -6,14 +6,18 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from realtime_ser.errors import SinkError
 from realtime_ser.events import SCHEMA, Alert, Event, Gap, Marker, Measurement, SessionCreated, Warning
-from realtime_ser.printable import printable
+from realtime_ser.printable import json_line, printable
 from realtime_ser.sinks._file import LineFile, Mode, drop_unfinished_line, first_line, write_atomically
+
+_TEXTS = ("file", "event", "trigger", "state", "label", "label_raw", "wall_time", "channel", "note")
+_FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@＝＋－＠])")
 
 
 def columns(labels: Sequence[str]) -> list[str]:
@@ -40,9 +44,9 @@ def file_cell(name: str) -> str:
 
 
 def _text(value: str | None) -> str:
-    """Free text without control characters, and with a leading apostrophe where a spreadsheet would see a formula."""
-    clean = printable(value or "")
-    return f"'{clean}" if clean[:1] in ("=", "+", "-", "@") else clean
+    """Free text without control characters, and with an apostrophe where a spreadsheet would see a formula: at the
+    beginning, and behind a semicolon, which separates cells in many countries."""
+    return _FORMULA.sub(r"\1'\2", printable(value or ""))
 
 
 class CsvSink:
@@ -80,9 +84,9 @@ class CsvSink:
         joined: Sequence[str] | None = None,
     ) -> None:
         self._labels = tuple(labels)
-        self._name = _text(file)
+        self._file_name = file
         self._rows = rows
-        header = ",".join(columns(labels))
+        header = _header(labels)
         self._appends = mode == "append" and path.is_file() and path.stat().st_size > 0
         if self._appends:
             _check_header(path, header)
@@ -158,7 +162,7 @@ class CsvSink:
         if self._appends and path.exists() and not self._resumes:
             _check_sidecar(path, {key: fields[key] for key in ("schema", "model_sha256")})
         else:
-            write_atomically(path, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+            write_atomically(path, json_line(fields, indent=2) + "\n")
 
     def _measurement(self, event: Measurement) -> dict[str, Any]:
         cells: dict[str, Any] = {
@@ -182,14 +186,18 @@ class CsvSink:
 
     def _row(self, event: Event, cells: dict[str, Any]) -> None:
         cells |= {
-            "file": self._name,
+            "file": self._file_name,
             "start": _number(event.start_s, 3),
             "end": _number(event.end_s, 3),
             "event": event.type,
             "channel": event.channel,
-            "note": _text(cells.get("note")),
         }
+        cells |= {name: _text(str(cells[name])) for name in _TEXTS if cells.get(name) is not None}
         self._file.write(_line(cells.get(name, "") for name in columns(self._labels)))
+
+
+def _header(labels: Sequence[str]) -> str:
+    return _line(map(_text, columns(labels)))
 
 
 def _line(cells: Iterable[Any]) -> str:
@@ -226,7 +234,7 @@ def keep_whole_files(path: Path, labels: Sequence[str], **made_with: Any) -> lis
     Names are as `file_cell` writes them. Raises SinkError before anything is cut off from what is no timeline with
     these labels, or was made with something else than these fields of its sidecar.
     """
-    _check_header(path, ",".join(columns(labels)))
+    _check_header(path, _header(labels))
     if sidecar_path(path).exists():
         _check_sidecar(sidecar_path(path), {"schema": SCHEMA, **json.loads(json.dumps(made_with))})
     names: list[str] = []

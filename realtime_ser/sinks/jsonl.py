@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from realtime_ser.errors import SinkError
 from realtime_ser.events import Event
+from realtime_ser.printable import json_line
 from realtime_ser.sinks._file import LineFile, LineStream, Mode, first_line
 
 _BEGINNING = '{"type":"session.created"'
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: what is no number does not exist."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 class JsonLinesSink:
@@ -39,9 +29,7 @@ class JsonLinesSink:
 
     def write(self, event: Event) -> None:
         """Write the event."""
-        self._lines.write(
-            json.dumps(_finite(event.to_dict()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        )
+        self._lines.write(json_line(event.to_dict()))
 
     def close(self) -> None:
         """Close the file; a stream is its owner's to close."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from realtime_ser.errors import SettingsError
 from realtime_ser.events import Event, Measurement
+from realtime_ser.printable import printable
 
 
 class LslSink:
@@ -28,10 +29,12 @@ class LslSink:
             raise SettingsError("pylsl is not installed", "pip install 'realtime-ser[lsl]'") from None
         self._labels = tuple(labels)
         names = ("arousal", "valence", "confidence", "level_dbfs", *(f"s_{label}" for label in labels))
-        info = pylsl.StreamInfo("realtime_ser", "Emotion", len(names), pylsl.IRREGULAR_RATE, "float32", source)
+        info = pylsl.StreamInfo(
+            "realtime_ser", "Emotion", len(names), pylsl.IRREGULAR_RATE, "float32", printable(source)
+        )
         described = info.desc().append_child("channels")
         for name in names:
-            described.append_child("channel").append_child_value("label", name)
+            described.append_child("channel").append_child_value("label", printable(name))
         self._outlet: Any = pylsl.StreamOutlet(info)
 
     def write(self, event: Event) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from realtime_ser.errors import SettingsError, SinkError, UsageError
 from realtime_ser.events import Alert, Event, Marker, Measurement
+from realtime_ser.printable import printable
 
 
 class OscSink:
@@ -44,16 +45,16 @@ class OscSink:
             case Measurement(trigger="hop"):
                 self._send(f"{root}/state", event.state)
                 if event.scores_smooth:
-                    self._send(f"{root}/label", event.label or "")
+                    self._send(f"{root}/label", printable(event.label or ""))
                     for name in ("confidence", "arousal", "valence"):
                         if (value := getattr(event, name)) is not None:
                             self._send(f"{root}/{name}", value)
                     for label, score in event.scores_smooth.items():
-                        self._send(f"{root}/score/{label}", score)
+                        self._send(printable(f"{root}/score/{label}"), score)
             case Alert():
-                self._send(f"{root}/alert", [event.rule, event.value])
+                self._send(f"{root}/alert", [printable(event.rule), event.value])
             case Marker():
-                self._send(f"{root}/marker", event.text)
+                self._send(f"{root}/marker", printable(event.text))
             case _:
                 pass
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from realtime_ser.errors import SettingsError, TimelineError
+from realtime_ser.printable import printable
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def read_annotations(path: Path) -> list[Annotation]:
         raise TimelineError(f"{path}: cannot be read as labels ({reason})", "give another file") from None
     if not found:
         raise TimelineError(f"{path}: holds no labels", "fill some in")
+    found = [replace(one, label=printable(one.label)) for one in found]
     for one in found:
         if not -math.inf < one.start_s <= one.end_s < math.inf:
             raise TimelineError(f"{path}: has a label from {one.start_s} to {one.end_s} s", "mend its times")

@@ -145,7 +145,8 @@ def _captions(timeline: Timeline) -> Any:
 
     captions = webvtt.WebVTT()
     for segment in sorted(_spoken(timeline), key=lambda s: s.start_s):
-        text = f"{_words(segment)} {segment.confidence:.0%}"
+        # Players take what is between these for markup, and WebVTT's arrow for a new time.
+        text = f"{_words(segment)} {segment.confidence:.0%}".translate({ord("<"): "‹", ord(">"): "›"})
         captions.captions.append(webvtt.Caption(clock(segment.start_s), clock(segment.end_s), text))
     return captions
 
@@ -264,8 +265,8 @@ def write_rttm(timeline: Timeline, path: Path) -> None:
     """NIST's rich transcription time marks, the label in the place of the speaker."""
     rows = []
     for s in _spoken(timeline):
-        name = Path(s.file).stem.replace(" ", "_") or "-"
-        label = s.label or "unsure"
+        name = re.sub(r"\s", "_", Path(s.file).stem) or "-"
+        label = re.sub(r"\s", "_", s.label) or "unsure"
         rows.append(
             f"SPEAKER {name} {max(1, s.channel)} {s.start_s:.3f} {s.duration_s:.3f} <NA> <NA> {label} "
             f"{s.confidence:.4f} <NA>"

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from realtime_ser.errors import SettingsError, TimelineError
+from realtime_ser.events import State
+from realtime_ser.printable import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -145,6 +147,7 @@ def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
         missing = [name for name in _FIRST if name not in header]
         what = f"has no column {missing[0]!r}" if 0 < len(missing) < len(_FIRST) else "is no timeline"
         raise TimelineError(f"{path}: {what}", "name a timeline that --csv or --jsonl wrote")
+    header = [printable(name) for name in header]
     labels = tuple(name[2:] for name in header if name.startswith("p_"))
     if not labels or [name[2:] for name in header if name.startswith("s_")] != list(labels):
         raise TimelineError(f"{path}: its p_ and s_ columns do not agree", "write it anew")
@@ -188,9 +191,10 @@ def _floats(path: Path, name: str, column: Sequence[Any]) -> Floats:
         raise TimelineError(f"{path}: column {name!r}: {error}", "write it anew") from None
 
 
-def _objects(column: Sequence[Any]) -> Texts:
+def _objects(column: Sequence[str]) -> Texts:
+    """Texts, printable: so no export, page or picture has to ask what is in them."""
     found = np.empty(len(column), object)
-    found[:] = column
+    found[:] = [printable(text) for text in column]
     return found
 
 
@@ -211,7 +215,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
             events.append(event)
     if not created:
         raise TimelineError(f"{path}: is no timeline", "name a timeline that --csv or --jsonl wrote")
-    labels = tuple(map(_text, created["labels"]))
+    labels = tuple(printable(_text(label)) for label in created["labels"])
     if not labels:
         raise TimelineError(f"{path}: has no labels", "write it anew")
     names = {"start": "start_s", "end": "end_s", "event": "type"}
@@ -234,8 +238,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
 
 
 def _text(value: Any) -> str:
-    """JSON can escape half a character, which no file takes."""
-    return "" if value is None else str(value).encode("utf-8", "replace").decode()
+    return "" if value is None else str(value)
 
 
 def _note(event: dict[str, Any]) -> str:
@@ -269,6 +272,8 @@ def _timeline(
     def counts(name: str) -> NDArray[np.int64]:
         return np.nan_to_num(numbers(name)).astype(np.int64)
 
+    if unknown := set(texts("state")) - {"", *get_args(State)}:
+        raise ValueError(f"state {min(unknown)!r}")
     start_s = numbers("start")
     if not (np.isfinite(start_s).all() and np.isfinite(numbers("end")).all()):
         raise TimelineError(f"{path}: a row has no time", "write it anew")

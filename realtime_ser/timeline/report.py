@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime_ser.errors import ModelError, SettingsError
-from realtime_ser.stages.model import find_model
+from realtime_ser.errors import SettingsError
+from realtime_ser.stages.model import models_folder
 from realtime_ser.timeline.colours import colours_of
 from realtime_ser.timeline.read import Timeline
 from realtime_ser.timeline.segments import Lane, lanes
@@ -63,8 +63,8 @@ def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
         "style": (_PAGE / "report.css").read_text(encoding="utf-8"),
         "script": (_PAGE / "report.js").read_text(encoding="utf-8"),
         "plotly": get_plotlyjs(),
-        # A closing tag in a name must not end the script.
-        "data": json.dumps(data).replace("</", "<\\/"),
+        # No tag or comment in a name may end the script.
+        "data": json.dumps(data).replace("<", "\\u003c"),
     }
     return Template((_PAGE / "report.html").read_text(encoding="utf-8")).substitute(fields)
 
@@ -97,7 +97,8 @@ def _packed(timeline: Timeline, lane: Lane, audio: Sound | None) -> dict[str, An
     markers = np.flatnonzero(own & ((timeline.event == "marker") | (timeline.event == "alert")))
     gaps = np.flatnonzero(own & (timeline.event == "gap"))
     packed: dict[str, Any] = {
-        "labels": timeline.labels,
+        # Plotly takes texts for HTML.
+        "labels": [html.escape(label) for label in timeline.labels],
         "colours": colours_of(timeline.labels),
         "duration": float(lane.end_s.max(initial=1.0)),
         "start": _encoded(lane.start_s.astype(np.float32)),
@@ -165,12 +166,12 @@ def _tables(found: Statistics) -> str:
 
 
 def _card(timeline: Timeline) -> str:
-    """The bundled model's own, if it is that model."""
-    try:
-        card = find_model(str(timeline.sidecar.get("model_id"))) / "card.md"
-        text = card.read_text(encoding="utf-8")
-    except (ModelError, OSError):
+    """The bundled model's own, if it is that model: a timeline must not choose another place to read from."""
+    folders = {folder.name: folder for folder in models_folder().glob("*/")}
+    folder = folders.get(str(timeline.sidecar.get("model_id")))
+    if folder is None:
         return ""
+    text = (folder / "card.md").read_text(encoding="utf-8")
     return f"<details><summary>The model's card and figures</summary><pre>{html.escape(text)}</pre></details>"
 
 

@@ -72,11 +72,13 @@ def _draw(timeline: Timeline, lane: Lane, kind: str, panel: Any) -> None:
         return np.where(spoken, values, hole).repeat(2)
 
     colours = colours_of(timeline.labels)
+    names = [label.replace("$", r"\$") for label in timeline.labels]  # else mathematics
     columns = [timeline.scores_smooth[rows, i] for i in range(len(timeline.labels))]
     if kind == "band":
-        panel.stackplot(at_s, [steps(c, 0.0) for c in columns], labels=timeline.labels, colors=colours, linewidth=0)
+        panel.stackplot(at_s, [steps(c, 0.0) for c in columns], labels=names, colors=colours, linewidth=0)
         panel.set(ylim=(0, 1), ylabel="all")
-        panel.set_title(Path(lane.file).name + (f", channel {lane.channel}" if lane.channel else ""), fontsize=10)
+        name = Path(lane.file).name + (f", channel {lane.channel}" if lane.channel else "")
+        panel.set_title(name, fontsize=10, parse_math=False)
     elif kind == "lines":
         for column, colour in zip(columns, colours, strict=True):
             panel.plot(at_s, steps(column, np.nan), color=colour, linewidth=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -135,6 +136,26 @@ def test_osc_messages_arrive_as_documented() -> None:
         "/realtime_ser/alert": ("arousal > 0.7", 0.75),
         "/realtime_ser/2/marker": ("here",),
     }
+
+
+def test_text_from_outside_is_one_harmless_string_in_osc_and_lsl() -> None:
+    osc_message = pytest.importorskip("pythonosc.osc_message")
+    text, shown = "a\0\0\0\0,s\x1b]0;owned\x07\udcff", "a����,s�]0;owned��"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.settimeout(10)
+        sink = OscSink(f"127.0.0.1:{listening.getsockname()[1]}")
+        sink.write(Marker(**COMMON, text=text))
+        sink.write(Alert(**COMMON, rule=text, value=0.5))
+        heard = [osc_message.OscMessage(listening.recv(4096)) for _ in range(2)]
+    assert [(m.address, m.params) for m in heard] == [
+        ("/realtime_ser/marker", [shown]),
+        ("/realtime_ser/alert", [shown, 0.5]),
+    ]
+    pytest.importorskip("pylsl")
+    outlet = LslSink(("neutral", text), text)
+    assert outlet._outlet.get_info().source_id() == shown
+    outlet.close()
 
 
 def test_lsl_samples_arrive_with_their_channels() -> None:
