@@ -192,6 +192,12 @@ def test_contract_with_a_missing_field_is_refused(folder: Path, field: str) -> N
         load_model(folder)
 
 
+def test_a_contract_cannot_ask_for_embeddings_without_end(folder: Path) -> None:
+    change_contract(folder / "encoder.onnx", lambda c: c.update(dim=50_000))
+    with pytest.raises(ModelError, match="sizes out of range"):
+        load_model(folder)
+
+
 def test_wrong_input_shape_is_refused(folder: Path) -> None:
     model = onnx.load(folder / "head.onnx")
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 99
@@ -213,4 +219,58 @@ def test_head_that_gives_no_probabilities_is_refused(folder: Path) -> None:
     del softmax.attribute[:]
     onnx.save(model, folder / "head.onnx")
     with pytest.raises(ModelError, match="no probabilities"):
+        load_model(folder)
+
+
+def replace_output(file: Path, name: str, *nodes: onnx.NodeProto, **weights: Any) -> None:
+    """What gave the output gives `inner` now, and these operators make the output of it."""
+    model = onnx.load(file)
+    for node in model.graph.node:
+        for i, output in enumerate(node.output):
+            if output == name:
+                node.output[i] = "inner"
+        for i, given in enumerate(node.input):
+            if given == name:
+                node.input[i] = "inner"
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items())
+    for output in model.graph.output:
+        if output.name == name:
+            output.type.tensor_type.ClearField("shape")
+    onnx.save(model, file)
+
+
+@pytest.mark.parametrize("file", ["encoder", "head"])
+@pytest.mark.parametrize("wrong", ["rank", "size", "nan", "infinite", "missing"])
+def test_outputs_that_are_no_finite_numbers_of_the_contracts_shape_are_refused(
+    folder: Path, file: str, wrong: str
+) -> None:
+    make = onnx.helper.make_node
+    for name in ("embeddings", "next_state") if file == "encoder" else ("posteriors",):
+        copy = Path(shutil.copytree(folder, folder.with_name(f"{name}-{wrong}")))
+        match wrong:
+            case "rank":
+                nodes, weights = [make("Unsqueeze", ["inner", "axis"], [name])], {"axis": np.array([0])}
+            case "size":
+                nodes, weights = [make("Concat", ["inner", "inner"], [name], axis=-1)], {}
+            case "missing":
+                nodes, weights = [make("Identity", ["inner"], ["another"])], {}
+            case _:
+                value = np.float32(np.nan if wrong == "nan" else np.inf)
+                nodes, weights = [make("Add", ["inner", "value"], [name])], {"value": value}
+        replace_output(copy / f"{file}.onnx", name, *nodes, **weights)
+        with pytest.raises(ModelError) as refused:
+            load_model(copy)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_device_in_the_place_of_a_file_is_refused(folder: Path) -> None:
+    (folder / "head.onnx").unlink()
+    os.mkfifo(folder / "head.onnx")
+    with pytest.raises(ModelError, match=r"head\.onnx: is no file"):
+        load_model(folder)
+    (folder / "head.onnx").unlink()
+    (folder / "head.onnx").symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match=r"head\.onnx: is no file"):
         load_model(folder)

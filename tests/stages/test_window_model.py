@@ -15,7 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from realtime_ser import Session
 from realtime_ser.errors import ModelError
 from realtime_ser.events import Measurement
+from realtime_ser.sources.demo import demo_path
 from realtime_ser.stages.model import load_model
+from tests.cli.program import one_line, program, rows
 
 LABELS = ["calm", "excited"]
 CONTRACT = {
@@ -59,6 +61,42 @@ def build(
         helper.set_model_props(model, {"realtime_ser": json.dumps(contract)})
     onnx.save(model, path)
     return path
+
+
+def build_of(path: Path, *nodes: onnx.NodeProto, contract: dict[str, Any] = CONTRACT, **weights: Any) -> Path:
+    """Any model of log-mel windows: `x` → `y`, with these weights."""
+    graph = helper.make_graph(
+        list(nodes),
+        "any",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "n", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"realtime_ser": json.dumps(contract)})
+    onnx.save(model, path)
+    return path
+
+
+def gives(path: Path, scores: Any, output: str = "posteriors") -> Path:
+    """A model that gives these whatever it hears."""
+    scores = np.asarray(scores)
+    node = helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(scores))
+    return build_of(path, node, contract=CONTRACT | {"output": output})
+
+
+def fails_for_speech(path: Path) -> Path:
+    """Logits that are the root of what is negative from -60 to 0 dB: NaN for speech, not for the window of a trial."""
+    return build_of(
+        path,
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Add", ["mean", "limit"], ["above"]),
+        helper.make_node("Mul", ["above", "mean"], ["negative"]),
+        helper.make_node("Sqrt", ["negative"], ["root"]),
+        helper.make_node("Reshape", ["root", "shape"], ["column"]),
+        helper.make_node("MatMul", ["column", "weight"], ["y"]),
+        limit=np.float32(60), shape=np.array([-1, 1]), weight=np.array([[0, 0.1]], np.float32),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +162,109 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, change: dict[str, Any] | N
     contract = None if change is None else CONTRACT | change
     with pytest.raises(ModelError, match=words):
         load_model(build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], contract))
+
+
+F32 = np.float32
+
+
+@pytest.mark.parametrize(
+    ("scores", "output", "words"),
+    [
+        (F32([[np.nan, np.nan]]), "logits", "no scores"),
+        (F32([[0, np.inf]]), "logits", "no scores"),
+        (F32([[np.nan, 1]]), "posteriors", "no scores"),
+        (F32([[-0.5, 1.5]]), "posteriors", "no probabilities"),
+        (F32([[0.5, 0.6]]), "posteriors", "no probabilities"),
+        (F32([[0, 0]]), "posteriors", "no probabilities"),
+        (F32([0.5, 0.5]), "posteriors", "no scores"),
+        (F32([[0.2, 0.3, 0.5]]), "posteriors", "no scores"),
+        (F32([[0.5, 0.5], [0.5, 0.5]]), "posteriors", "no scores"),
+        (F32(0.5), "logits", "no scores"),
+        (np.array([["0.5", "0.5"]], object), "posteriors", "no numbers"),
+        (np.array([[True, False]]), "posteriors", "no numbers"),
+    ],
+)  # fmt: skip
+def test_what_is_no_probability_is_refused_before_anything_is_heard(
+    tmp_path: Path, scores: Any, output: str, words: str
+) -> None:
+    with pytest.raises(ModelError, match=words) as refused:
+        load_model(gives(tmp_path / "m.onnx", scores, output))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scores", [F32([[0, 1]]), np.array([[0.25, 0.75]]), np.array([[0, 1]])])
+def test_certainty_and_other_kinds_of_numbers_are_scores(
+    tmp_path: Path, speech: tuple[NDArray[np.int16], int], scores: NDArray[Any]
+) -> None:
+    session = Session(load_model(gives(tmp_path / "m.onnx", scores)))
+    heard = [e for e in session.push(*speech) + session.flush() if isinstance(e, Measurement) and e.scores]
+    assert len(heard) > 5
+    for event in heard:
+        assert event.scores["excited"] == pytest.approx(scores[0, 1])
+        assert np.isfinite([*event.scores.values(), *event.scores_smooth.values(), event.confidence]).all()
+
+
+def test_scores_that_become_nan_end_a_session_that_is_closed_properly(
+    tmp_path: Path, speech: tuple[NDArray[np.int16], int]
+) -> None:
+    session = Session(load_model(fails_for_speech(tmp_path / "m.onnx")))
+    samples, rate_hz = speech
+    with pytest.raises(ModelError, match="old: gives no scores for its labels"):
+        session.push(samples, rate_hz)
+    told = session.flush("error")
+    assert [e.seq for e in told] == list(range(len(told)))
+    assert told[0].type == "session.created"
+    assert told[-1].type == "session.closed"
+    assert "speech.started" in {e.type for e in told}
+    assert not [e for e in told if isinstance(e, Measurement) and e.scores]
+
+
+def test_a_model_that_fails_later_is_one_line_and_a_whole_timeline(tmp_path: Path) -> None:
+    file, out, lines = fails_for_speech(tmp_path / "m.onnx"), tmp_path / "t.csv", tmp_path / "t.jsonl"
+    done = program("replay", "demo", "--speed", "max", "--model", file, "--csv", out, "--jsonl", lines)
+    one_line(done, 1, "old: gives no scores for its labels")
+    assert "gives no scores" in rows(out)[-1]["note"]
+    assert not {"nan", "inf"} & {cell.lower() for row in rows(out) for cell in row.values()}
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert (told[-1]["type"], told[-1]["reason"]) == ("session.closed", "error")
+    one_line(program("analyze", demo_path(), "--model", file), 1, "old: gives no scores for its labels")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (" " * 4_000_001, "longer than 4000000 characters"),
+        ("[" * 100_000, "damaged"),
+        ('{"contract": ' + "[" * 100_000, "damaged"),
+        ('{"contract": 1' + "0" * 5000 + "}", "damaged"),
+        ("null", "damaged"),
+        ("", "damaged"),
+        ("\0", "damaged"),
+    ],
+)
+def test_a_contract_beside_the_model_without_end_or_sense_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    file = build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT, beside=True)
+    file.with_suffix(".json").write_text(text)
+    with pytest.raises(ModelError, match=words) as refused:
+        load_model(file)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": {"hop_samples": 10, "frame_samples": 512}},
+        {"features": {"frame_samples": 4_001}},
+        {"features": {"frame_samples": 10**12}},
+        {"features": {"hop_samples": 8_000}},
+        {"id": "x" * 2_000},
+        {"licence": "x" * 2_000},
+        {"window_s": [0.5, float("nan")]},
+        {"labels": ["a" * 31, "b"]},
+        {"labels": [f"l{i}" for i in range(101)]},
+    ],
+)
+def test_a_contract_cannot_ask_this_process_for_work_without_end(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT | change))
