@@ -161,6 +161,37 @@ def test_a_name_cannot_bring_a_script(browser: Any, written: tuple[Path, Path], 
 
 
 @pytest.mark.slow
+def test_labels_that_are_markup_are_shown_as_they_are(browser: Any, written: tuple[Path, Path], tmp_path: Path) -> None:
+    evil, path = tmp_path / "evil.jsonl", tmp_path / "evil.html"
+    names = "<a href='http://evil.invalid'>neutral</a>", "<img src=x onerror=document.title='owned'>", "<!--<script>"
+    text = written[1].read_text(encoding="utf-8")
+    for label, name in zip(("neutral", "happy", "sad"), names, strict=True):
+        text = text.replace(f'"{label}"', f'"{name}"')
+    evil.write_text(text, encoding="utf-8")
+    path.write_text(report([read_timeline(evil)]), encoding="utf-8")
+    browser.get(path.as_uri())
+    until(browser, DRAWN)
+    assert browser.title == "Emotion timeline: evil.jsonl"
+    assert browser.execute_script("return document.querySelectorAll('a[*|href], main img').length") == 0
+    assert browser.execute_script("return document.scripts.length") == 2
+    assert "onerror" in browser.find_element("tag name", "body").text
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_the_browser_runs_no_script_that_is_not_the_pages_own(browser: Any, page: Path, tmp_path: Path) -> None:
+    path = tmp_path / "holed.html"
+    hole = "<script>document.title = 'owned'</script><img src='http://127.0.0.1:9/x'><p onclick=\"x\">"
+    path.write_text(page.read_text(encoding="utf-8").replace("<main>", f"<main>{hole}"), encoding="utf-8")
+    browser.get(path.as_uri())
+    until(browser, DRAWN)
+    assert browser.title == "Emotion timeline: call.csv"
+    refused = [entry["message"] for entry in browser.get_log("browser")]
+    assert refused
+    assert all("Content Security Policy" in message for message in refused)
+
+
+@pytest.mark.slow
 def test_the_pages_data_is_the_timelines(page: Path, written: tuple[Path, Path], browser: Any) -> None:
     timeline: Timeline = read_timeline(written[0])
     browser.get(page.as_uri())
