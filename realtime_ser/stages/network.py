@@ -191,7 +191,7 @@ def main() -> None:
                 except BrokenPipeError:
                     raise
                 except Exception as error:  # noqa: BLE001 - onnxruntime raises classes that share no other base
-                    no_memory = isinstance(error, MemoryError) or "llocate" in str(error)
+                    no_memory = isinstance(error, MemoryError) or "alloc" in str(error).lower()
                     _write(answer, {"error": f"it needs more than {most_mb} MB" if no_memory else reason(error)})
 
 

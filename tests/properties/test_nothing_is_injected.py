@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -44,6 +44,7 @@ NASTY = (
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
+few = settings(max_examples=40)
 any_text = st.one_of(st.sampled_from(NASTY), st.text(st.characters(), max_size=30))
 COMMON = {"session_id": "s", "seq": 1, "start_s": 1.0, "end_s": 2.25}
 
@@ -88,6 +89,7 @@ def test_what_is_printable_has_nothing_to_act_with(text: str) -> None:
     assert len(printable(text)) == len(text)
 
 
+@few
 @given(any_text, any_text)
 def test_no_cell_is_a_formula_and_no_line_is_forged(tmp_path_factory: pytest.TempPathFactory, a: str, b: str) -> None:
     path, _ = written(tmp_path_factory.mktemp("csv"), a, b)
@@ -103,6 +105,7 @@ def test_no_cell_is_a_formula_and_no_line_is_forged(tmp_path_factory: pytest.Tem
     assert json.loads(beside)["model_id"] == a.encode("utf-8", "replace").decode()
 
 
+@few
 @given(any_text, any_text)
 def test_json_lines_lose_nothing_and_can_be_looked_at(tmp_path_factory: pytest.TempPathFactory, a: str, b: str) -> None:
     _, path = written(tmp_path_factory.mktemp("jsonl"), a, b)
@@ -113,6 +116,7 @@ def test_json_lines_lose_nothing_and_can_be_looked_at(tmp_path_factory: pytest.T
     assert len(told) == len(events(a, b))
 
 
+@few
 @given(any_text, any_text)
 def test_plain_lines_and_dashboard_draw_it_as_text(a: str, b: str) -> None:
     lines, screen = io.StringIO(), io.StringIO()

@@ -241,7 +241,10 @@ def replace_output(file: Path, name: str, *nodes: onnx.NodeProto, **weights: Any
 
 
 @pytest.mark.parametrize("file", ["encoder", "head"])
-@pytest.mark.parametrize("wrong", ["rank", "size", "nan", "infinite", "missing"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["size", "nan", *(pytest.param(wrong, marks=pytest.mark.slow) for wrong in ("rank", "infinite", "missing"))],
+)
 def test_outputs_that_are_no_finite_numbers_of_the_contracts_shape_are_refused(
     folder: Path, file: str, wrong: str
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,15 @@ def test_a_model_that_fails_later_is_one_line_and_a_whole_timeline(tmp_path: Pat
     told = [json.loads(line) for line in lines.read_text().splitlines()]
     assert (told[-1]["type"], told[-1]["reason"]) == ("session.closed", "error")
     one_line(program("analyze", demo_path(), "--model", file), 1, "old: gives no scores for its labels")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")
+def test_a_model_that_fills_the_memory_is_one_line_of_the_program(tmp_path: Path) -> None:
+    names = ["x", *(f"t{i}" for i in range(39)), "y"]
+    nodes = [helper.make_node("Concat", [a, a], [b], axis=1) for a, b in pairwise(names)]
+    file = build_of(tmp_path / "bomb.onnx", *nodes)
+    for command in (("models", file), ("replay", "demo", "--model", file)):
+        one_line(program(*command), 1, "bomb.onnx: fails (it needs more than 2048 MB)")
 
 
 @pytest.mark.parametrize(
