@@ -43,6 +43,10 @@ class SinkError(RealtimeSerError):
     """A result file that cannot be opened or written."""
 
 
+class WriteError(SinkError):
+    """Something could not be written to a file that was opened; what comes after it may be, once there is room."""
+
+
 class TimelineError(RealtimeSerError):
     """A file that is no timeline, or a damaged one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from realtime_ser.cli import options
 
 _MOST_BLOCKS = 1000
-"""Of audio that wait for the disk: a minute or two."""
+"""Of audio that wait for the disk: four minutes."""
 
 
 def live(
@@ -39,10 +40,20 @@ def live(
     """Analyse the microphone. No audio is sent, and none stored without --record."""
     options.tell_loading()
     from realtime_ser.cli.signals import StopSignals
-    from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, stream
+    from realtime_ser.cli.stream import (
+        Pace,
+        close_later,
+        open_outputs,
+        open_session,
+        open_sinks,
+        open_view,
+        print_late,
+        stream,
+    )
     from realtime_ser.sinks.background import Background
     from realtime_ser.sinks.recording import FlacRecording
     from realtime_ser.sources.microphone import Microphone
+    from realtime_ser.stages.monitor import Notice
 
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, denoise)
@@ -50,15 +61,17 @@ def live(
     channels = options.channels_of(channel, microphone.channels)
     session = open_session(model, settings, microphone.name, channels, options.profile_of(profile), on or ())
     microphone.speaking = lambda: session.speaking
+    problems: deque[Notice] = deque(maxlen=100)
     with StopSignals() as signals, ExitStack() as stack:
-        sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, live=True)
-        actions = open_outputs(stack, sinks, session, microphone.name, on, run, webhook, osc, lsl)
+        stack.callback(print_late, problems)
+        sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, True, problems.append)
+        open_outputs(stack, sinks, session, microphone.name, on, run, webhook, osc, lsl, problems.append)
         view = open_view(plain, jsonl == "-", csv, channels, record)
         pace = Pace(float("inf"), lambda: microphone.backlog_s)
         recording = None
         if record is not None:
             flac = FlacRecording(record, microphone.rate_hz, microphone.channels, overwrite)
-            recording = Background(flac, most_waiting=_MOST_BLOCKS)
-            stack.callback(recording.close)
-        code = stream(microphone, session, sinks, view, pace, signals, duration, recording, actions)
+            recording = Background(flac, str(record), problems.append, items="blocks", most_waiting=_MOST_BLOCKS)
+            close_later(stack, recording)
+        code = stream(microphone, session, sinks, view, pace, signals, duration, recording, problems)
     raise typer.Exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextlib import ExitStack
 from io import BufferedReader
 from typing import Annotated, cast
@@ -40,11 +41,12 @@ def replay(
     """Replay a recording as a live stream, with the dashboard."""
     options.tell_loading()
     from realtime_ser.cli.signals import StopSignals
-    from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, stream
+    from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, print_late, stream
     from realtime_ser.sources import Source
     from realtime_ser.sources.demo import demo_path
     from realtime_ser.sources.file import FileSource
     from realtime_ser.sources.pipe import PipeSource
+    from realtime_ser.stages.monitor import Notice
 
     pace_speed = parse_speed(speed)
     mode = options.mode_of(overwrite, append)
@@ -60,11 +62,13 @@ def replay(
         audio = FileSource(demo_path() if source == "demo" else source, block_s)
     channels = options.channels_of(channel, audio.channels)
     session = open_session(model, settings, audio.name, channels, options.profile_of(profile), on or ())
+    problems: deque[Notice] = deque(maxlen=100)
     with StopSignals() as signals, ExitStack() as stack:
-        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, live=pace_speed <= 1)
-        actions = open_outputs(stack, sinks, session, audio.name, on, run, webhook, osc, lsl)
+        stack.callback(print_late, problems)
+        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, pace_speed <= 1, problems.append)
+        open_outputs(stack, sinks, session, audio.name, on, run, webhook, osc, lsl, problems.append)
         view = open_view(plain, jsonl == "-", csv, channels)
-        code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration, actions=actions)
+        code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration, problems=problems)
     raise typer.Exit(code)
 
 

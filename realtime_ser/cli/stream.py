@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.options import Mode
@@ -89,18 +91,20 @@ def open_sinks(
     mode: Mode,
     name: str,
     live: bool,
+    tell: Callable[[Notice], None],
 ) -> list[Sink[Event]]:
     """The result files asked for, closed by the stack; what is live does not wait for them."""
-    sinks: list[Sink[Event]] = []
+    sinks: list[tuple[str, Sink[Event]]] = []
     if csv is not None:
-        sinks.append(CsvSink(csv, session.labels, file=name, mode=mode))
+        sinks.append((str(csv), CsvSink(csv, session.labels, file=name, mode=mode, tell=tell)))
     if jsonl is not None:
-        sinks.append(JsonLinesSink(sys.stdout if jsonl == "-" else Path(jsonl), mode=mode))
+        target = sys.stdout if jsonl == "-" else Path(jsonl)
+        sinks.append(("stdout" if jsonl == "-" else jsonl, JsonLinesSink(target, mode, tell)))
     if live:
-        sinks = [Background(sink) for sink in sinks]
-    for sink in sinks:
-        stack.callback(sink.close)
-    return sinks
+        sinks = [(place, Background(sink, place, tell)) for place, sink in sinks]
+    for _, sink in sinks:
+        close_later(stack, sink)
+    return [sink for _, sink in sinks]
 
 
 def open_outputs(
@@ -113,30 +117,44 @@ def open_outputs(
     url: str | None,
     osc: str | None,
     lsl: bool,
-) -> AlertActions | None:
-    """Add to the sinks what sends events elsewhere, each in a thread of its own; gives the actions of rules, if any."""
-    actions = None
-    more: list[Sink[Event]] = []
+    tell: Callable[[Notice], None],
+) -> None:
+    """Add to the sinks what sends events elsewhere, each in a thread of its own."""
+    more: list[tuple[str, Sink[Event]]] = []
     if command or url:
         if not on:
             raise UsageError("--run and --webhook need a rule", "give --on 'arousal > 0.7 for 8s'")
-        actions = AlertActions(command, url)
-        more.append(actions)
-        stack.callback(_tell_late_problems, actions)  # behind the sink's closing: what failed after the session's end
+        more.append(("--run" if command else "--webhook", AlertActions(command, url, tell)))
     if osc:
-        more.append(OscSink(osc))
+        more.append(("--osc", OscSink(osc)))
     if lsl:
-        more.append(LslSink(session.labels, name))
-    for sink in more:
-        outside = Background(sink, finishes=False)
-        stack.callback(outside.close)
+        more.append(("--lsl", LslSink(session.labels, name)))
+    for option, sink in more:
+        outside = Background(sink, option, tell, finishes=False)
+        close_later(stack, outside)
         sinks.append(outside)
-    return actions
 
 
-def _tell_late_problems(actions: AlertActions) -> None:
-    for problem in actions.problems:
-        say(f"realtime-ser: {problem.message}", sys.stderr)
+def close_later(stack: ExitStack, sink: Sink[Any]) -> None:
+    """Have it closed by the stack. The first error is raised as always; one that would hide it is told at once."""
+
+    def close(_kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            sink.close()
+        except SinkError as own:
+            if error is None:
+                raise
+            if own is not error:
+                say(f"realtime-ser: {own}", sys.stderr)
+
+    stack.push(close)
+
+
+def print_late(problems: deque[Notice]) -> None:
+    """Of alerts, what failed after the session's end; a result file raises its own errors when it is closed."""
+    for problem in problems:
+        if problem.code == "alert_failed":
+            say(f"realtime-ser: {problem.message}", sys.stderr)
 
 
 def open_view(
@@ -157,14 +175,17 @@ def stream(
     signals: StopSignals,
     duration_s: float | None = None,
     recording: Background[Recorded] | None = None,
-    actions: AlertActions | None = None,
+    problems: deque[Notice] | None = None,
 ) -> int:
     """Run to the end of the source, to `duration_s`, or until asked to stop; returns the exit code.
 
-    `signals` are entered already, so that a request to stop while the files are opened is not lost.
+    `signals` are entered already, so that a request to stop while the files are opened is not lost. `problems` is where
+    the outputs put what a person should know.
     """
 
     open_ones = list(sinks)
+    unrecorded = 0
+    """Samples of the source that the recording lacks before the next block."""
 
     def deliver(events: Sequence[Event]) -> None:
         failure: SinkError | None = None
@@ -185,13 +206,13 @@ def stream(
         stack.enter_context(view)
         reason = "end of input"
         lost = 0
+        # Here, not when it is collected: at the interpreter's end a microphone could not be closed any more.
+        blocks = stack.enter_context(closing(iter(source)))
         try:
-            blocks = iter(source)
             while (item := _next(blocks, signals)) is not None:
                 if isinstance(item, Lost):
                     lost += item.samples
-                    if recording is not None:
-                        recording.write(Recorded(source.rate_hz, lost=item.samples))
+                    unrecorded += item.samples
                     deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
                     continue
                 if isinstance(item, Notice):
@@ -206,14 +227,26 @@ def stream(
                 with signals.waiting():
                     pace.wait_for(session.clock_s + len(item) / source.rate_hz)
                 if recording is not None and len(item):
-                    recording.write(Recorded(source.rate_hz, item))
+                    try:
+                        kept = recording.write(Recorded(source.rate_hz, item, unrecorded))
+                        unrecorded = 0 if kept else unrecorded + len(item)
+                    except SinkError as error:  # told once more, with its exit code, when it is closed
+                        recording = None
+                        deliver(session.warn(Notice("recording_ended", error.what, error.remedy)))
                 begun = time.perf_counter()
                 deliver(session.push(item, source.rate_hz))
                 pace.worked(time.perf_counter() - begun)
                 audio_s = session.clock_s
-                view.progress(audio_s, pace.lag_s(audio_s), pace.real_time_factor(audio_s), lost / source.rate_hz)
-                while actions is not None and actions.problems:
-                    deliver(session.warn(actions.problems.popleft()))
+                outputs = [o.trouble for o in (*sinks, recording) if isinstance(o, Background)]
+                view.progress(
+                    audio_s,
+                    pace.lag_s(audio_s),
+                    pace.real_time_factor(audio_s),
+                    lost / source.rate_hz,
+                    "; ".join(filter(None, outputs)),
+                )
+                while problems:
+                    deliver(session.warn(problems.popleft()))
                 for key in view.pressed():
                     if key == "m":
                         deliver(session.mark("marker"))

@@ -77,10 +77,10 @@ class Dashboard:
         self._lanes[event.channel].update(event)
         self._changed.set()
 
-    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float) -> None:
-        """Show how far analysis is, and what it costs."""
+    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float, trouble: str = "") -> None:
+        """Show how far analysis is, what it costs, and what is wrong with the outputs."""
         for lane in self._lanes.values():
-            lane.progress(audio_s, lag_s, real_time_factor, lost_s)
+            lane.progress(audio_s, lag_s, real_time_factor, lost_s, trouble)
         self._changed.set()
 
     def pressed(self) -> list[str]:

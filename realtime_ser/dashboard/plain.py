@@ -68,8 +68,8 @@ class PlainLines:
             case _:
                 pass
 
-    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float) -> None:
-        """Costs are not a change worth a line."""
+    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float, trouble: str = "") -> None:
+        """Costs are not a change worth a line, and of trouble a warning tells."""
 
     def pressed(self) -> list[str]:
         """Nobody types here."""

@@ -212,7 +212,9 @@ def _status(lanes: Sequence[Snapshot], width: int) -> list[Text]:
         str(sum(lane.utterances for lane in lanes)),
     )
     note = Text()
-    if warned := next((lane for lane in lanes if lane.warning), None):
+    if now.trouble:
+        note = Text(f"  ! {printable(now.trouble)}", style="bold bright_red")
+    elif warned := next((lane for lane in lanes if lane.warning), None):
         where = f"channel {warned.channel}: " if warned.channel else ""
         note = Text(f"  ! {where}{printable(warned.warning)}", style="bright_yellow")
     elif now.csv_path:
@@ -220,6 +222,7 @@ def _status(lanes: Sequence[Snapshot], width: int) -> list[Text]:
     keys = Text.assemble(("  q", "bold"), " quit  ", ("m", "bold"), " mark")
     privacy = Text("No audio is stored or sent.", style="bright_black")
     if now.recording:
-        privacy = Text(f"● RECORDING to {printable(str(now.recording))}", style="bold bright_red")
+        recording = "○ no longer recording" if now.recording_ended else "● RECORDING"
+        privacy = Text(f"{recording} to {printable(str(now.recording))}", style="bold bright_red")
         privacy.truncate(max(0, width - keys.cell_len - 1), overflow="ellipsis")
     return [costs, note, _spread(keys, privacy, width)]

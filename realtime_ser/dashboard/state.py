@@ -48,6 +48,8 @@ class Snapshot:
     csv_path: Path | None = None
     recording: Path | None = None
     """Where the audio itself is stored, if it is."""
+    recording_ended: bool = False
+    """It is stored no more."""
     elapsed_s: float = 0.0
     lag_s: float = 0.0
     real_time_factor: float = 0.0
@@ -65,6 +67,8 @@ class Snapshot:
     points: tuple[Point, ...] = ()
     markers_s: tuple[float, ...] = ()
     warning: str = ""
+    trouble: str = ""
+    """What is wrong with the outputs at the moment."""
 
 
 class DashboardState:
@@ -76,11 +80,16 @@ class DashboardState:
         self._points: deque[Point] = deque()
         self._markers: deque[float] = deque()
 
-    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float) -> None:
-        """How far analysis is, and what it costs."""
+    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float, trouble: str = "") -> None:
+        """How far analysis is, what it costs, and what is wrong with the outputs."""
         with self._lock:
             self._now = replace(
-                self._now, elapsed_s=audio_s, lag_s=lag_s, real_time_factor=real_time_factor, lost_s=lost_s
+                self._now,
+                elapsed_s=audio_s,
+                lag_s=lag_s,
+                real_time_factor=real_time_factor,
+                lost_s=lost_s,
+                trouble=trouble,
             )
 
     def update(self, event: Event) -> None:
@@ -112,6 +121,8 @@ class DashboardState:
                     self._now = replace(self._now, warning=f"alert: {event.rule}: {event.value:.2f}")
                 case Warning():
                     self._now = replace(self._now, warning=f"{event.message}: {event.remedy}")
+                    if event.code == "recording_ended":
+                        self._now = replace(self._now, recording_ended=True)
                 case _:
                     pass
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from io import RawIOBase
+from io import FileIO, RawIOBase
 from pathlib import Path
-from typing import IO, Any, Literal, TextIO, cast
+from typing import Literal, TextIO, cast
 
-from realtime_ser.errors import SinkError
+from realtime_ser.errors import SinkError, WriteError
+from realtime_ser.stages.monitor import Notice
 
 Mode = Literal["new", "overwrite", "append"]
 _LONGEST_FIRST_LINE = 1 << 20
@@ -18,42 +20,61 @@ _LONGEST_FIRST_LINE = 1 << 20
 class LineFile:
     """Whole lines, flushed one by one; after a failed write the file ends with its last whole line.
 
+    What is at the path is looked at before each line, as it may have been rotated: a file that was moved or deleted is
+    followed by a new one, one that was emptied begins anew, both with the header. After a failed write the file is
+    opened again. What is there then is gone on with as by mode "append".
+
+    Parameters
+    ----------
+    path
+        Its folder must exist.
+    mode
+        What to do if the file exists.
+    header
+        The first line or lines of a file that is empty; may be set later, for the files to come.
+    tell
+        Told when the file is no longer the one that was opened; called in the thread that writes.
+
     Raises
     ------
     SinkError
-        When opened, written or closed: the path cannot be written, exists already, or the disk is full.
+        When opened: the path cannot be written, or exists already.
+    WriteError
+        When written: the disk is full, away or read-only. The line is not in the file; a later one may be.
     """
 
-    def __init__(self, path: Path, mode: Mode) -> None:
+    def __init__(
+        self, path: Path, mode: Mode, header: str = "", tell: Callable[[Notice], None] = lambda notice: None
+    ) -> None:
         self.path = path
+        self.header = header
+        self._tell = tell
         try:
             if path.is_dir():
                 raise SinkError(f"{path}: is a folder", "name a file")
-            if mode == "append" and path.exists() and path.is_file():
-                drop_unfinished_line(path)
-            flags = {"new": "xb", "overwrite": "wb", "append": "ab"}[mode]
-            # A pipe or device cannot be created anew, nor can it hold an older result.
-            special = path.exists() and not path.is_file()
-            self._file = open(path, "wb" if special else flags, buffering=0)  # noqa: SIM115 - closed by close()
+            # A pipe or device cannot be created anew, hold an older result, or be rotated.
+            self._regular = not path.exists() or path.is_file()
+            self._file = self._open(mode if self._regular else "overwrite")
         except FileExistsError:
             raise SinkError(f"{path}: exists already", "give --overwrite to replace it or --append to go on") from None
         except OSError as error:
-            raise SinkError(f"{path}: cannot be written ({_reason(error)})", "choose another path") from None
-        self._good_bytes = os.fstat(self._file.fileno()).st_size
-
-    @property
-    def empty(self) -> bool:
-        """Nothing was ever written to it."""
-        return self._good_bytes == 0
+            raise SinkError(f"{path}: cannot be written ({reason_of(error)})", "choose another path") from None
+        self._bytes = os.fstat(self._file.fileno()).st_size
+        if header and not self._bytes:
+            try:
+                self.write(header)
+            except SinkError:
+                self.close()
+                raise
 
     def write(self, line: str) -> None:
         """Write a line; its line end is added."""
         try:
-            self._good_bytes += _write_line(self._file, line)
+            self._follow()
+            self._write(line)
         except OSError as error:
-            self._undo()
-            raise SinkError(
-                f"{self.path}: cannot be written any more ({_reason(error)})", "what is in it so far is intact"
+            raise WriteError(
+                f"{self.path}: cannot be written ({reason_of(error)})", "what is in it is intact"
             ) from None
 
     def close(self) -> None:
@@ -61,15 +82,62 @@ class LineFile:
         try:
             self._file.close()
         except OSError as error:
-            raise SinkError(f"{self.path}: could not be closed ({_reason(error)})", "check the last rows") from None
+            raise SinkError(f"{self.path}: could not be closed ({reason_of(error)})", "check the last rows") from None
 
-    def _undo(self) -> None:
-        if self._file.seekable():
+    def _open(self, mode: Mode) -> FileIO:
+        if mode == "append" and self.path.exists():
+            drop_unfinished_line(self.path)
+        flags = os.O_APPEND  # or what is written after another program emptied the file would begin with a hole
+        return FileIO(
+            self.path,
+            {"new": "x", "overwrite": "w", "append": "a"}[mode],
+            opener=lambda path, more: os.open(path, flags | more, 0o666),
+        )
+
+    def _write(self, line: str) -> None:
+        before = self._bytes
+        if self._regular and not before and self.header != line:
+            line = f"{self.header}\n{line}" if self.header else line
+        try:
+            self._bytes = before + _write_line(self._file, line)
+        except OSError:
+            if self._regular:
+                with suppress(OSError):  # then the last line stays unfinished, as after a power cut
+                    self._file.truncate(before)
+                # A disk that was repaired, or plugged in again, needs a new descriptor.
+                with suppress(OSError):
+                    self._file.close()
+            raise
+
+    def _follow(self) -> None:
+        """See to it that the file is the one at the path, and know how long it is."""
+        if not self._regular:
+            return
+        if self._file.closed:
+            self._file = self._open("append")
+        mine = os.fstat(self._file.fileno())
+        try:
+            same = os.path.samestat(mine, os.stat(self.path))
+        except OSError:
+            same = False
+        if not same:
             try:
-                self._file.truncate(self._good_bytes)
-                self._file.seek(self._good_bytes)
+                new = self._open("append")
             except OSError:
-                return  # then the last line stays unfinished, as after a power cut
+                if not mine.st_nlink:
+                    raise
+                # Its folder was moved: it is better to go on there than nowhere.
+            else:
+                self._file.close()
+                self._file = new
+                self._told("was moved" if mine.st_nlink else "was deleted", "a new one is begun")
+        elif mine.st_size < self._bytes:
+            drop_unfinished_line(self.path)
+            self._told("was emptied by another program", "it is begun anew")
+        self._bytes = os.fstat(self._file.fileno()).st_size
+
+    def _told(self, what: str, consequence: str) -> None:
+        self._tell(Notice("output_rotated", f"{self.path}: {what}", consequence))
 
 
 class LineStream:
@@ -92,13 +160,13 @@ class LineStream:
         try:
             _write_line(self._raw, line)
         except OSError as error:
-            raise SinkError(f"{self._name}: cannot be written any more ({_reason(error)})") from None
+            raise SinkError(f"{self._name}: cannot be written any more ({reason_of(error)})") from None
 
     def close(self) -> None:
         """Nothing: the stream is its owner's to close."""
 
 
-def _write_line(raw: RawIOBase | IO[Any], line: str) -> int:
+def _write_line(raw: RawIOBase, line: str) -> int:
     content = memoryview(f"{line}\n".encode(errors="replace"))
     written = 0
     while written < len(content):  # an unbuffered write may take only a part before the disk is full
@@ -140,10 +208,16 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise SinkError(f"{path}: cannot be written ({_reason(error)})", "choose another path") from None
+        raise WriteError(f"{path}: cannot be written ({reason_of(error)})", "choose another path") from None
 
 
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "the disk is full"
-    return (error.strerror or str(error)).lower()
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "a file may not be larger here",
+}
+
+
+def reason_of(error: OSError) -> str:
+    """Why the disk says no, for a person."""
+    return _FULL.get(error.errno or 0) or (error.strerror or str(error)).lower()

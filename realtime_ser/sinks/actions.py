@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections import deque
+from collections.abc import Callable
 from urllib.parse import urlparse
 
 from realtime_ser.errors import UsageError
@@ -18,7 +18,7 @@ _PATIENCE_S = 8.0
 
 
 class AlertActions:
-    """Runs a command and calls a URL for each alert; a failure is put into `problems` and stops nothing.
+    """Runs a command and calls a URL for each alert; a failure is told and stops nothing.
 
     The command gets the alert as JSON on its standard input, and REALTIME_SER_RULE and REALTIME_SER_VALUE in its
     environment; no shell is between. The URL gets the same JSON by POST.
@@ -29,7 +29,9 @@ class AlertActions:
         For a command that is none, or a URL that is not http or https.
     """
 
-    def __init__(self, command: str | None = None, url: str | None = None) -> None:
+    def __init__(
+        self, command: str | None = None, url: str | None = None, tell: Callable[[Notice], None] = lambda notice: None
+    ) -> None:
         try:
             self._command = shlex.split(command) if command else []
         except ValueError as error:
@@ -37,7 +39,7 @@ class AlertActions:
         if url and urlparse(url).scheme not in ("http", "https"):
             raise UsageError(f"--webhook {url}", "give an http or https address")
         self._url = url
-        self.problems: deque[Notice] = deque(maxlen=100)
+        self._tell = tell
 
     def write(self, event: Event) -> None:
         """Act if it is an alert."""
@@ -84,4 +86,4 @@ class AlertActions:
             self._problem("the webhook", str(error))
 
     def _problem(self, what: str, why: str) -> None:
-        self.problems.append(Notice("alert_failed", f"{what} of a rule: {why}", "the session goes on; check it"))
+        self._tell(Notice("alert_failed", f"{what} of a rule: {why}", "the session goes on; check it"))

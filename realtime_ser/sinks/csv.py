@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from realtime_ser.errors import SinkError
 from realtime_ser.events import SCHEMA, Alert, Event, Gap, Marker, Measurement, SessionCreated, Warning
 from realtime_ser.printable import json_line, printable
 from realtime_ser.sinks._file import LineFile, Mode, drop_unfinished_line, first_line, write_atomically
+from realtime_ser.stages.monitor import Notice
 
 _TEXTS = ("file", "event", "trigger", "state", "label", "label_raw", "wall_time", "channel", "note")
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@＝＋－＠])")
@@ -66,11 +67,13 @@ class CsvSink:
         Of the measurements, all or those of whole utterances only.
     joined
         When many timelines are joined and this goes on after an interruption: the files whose rows it holds already.
+    tell
+        Told when the file was rotated, in the thread that writes.
 
     Raises
     ------
     SinkError
-        If the file exists, holds other columns, or cannot be written.
+        If the file exists, holds other columns, or cannot be written; `WriteError` if later rows may be.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class CsvSink:
         mode: Mode = "new",
         rows: Literal["all", "utterance"] = "all",
         joined: Sequence[str] | None = None,
+        tell: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self._labels = tuple(labels)
         self._file_name = file
@@ -90,27 +94,25 @@ class CsvSink:
         self._appends = mode == "append" and path.is_file() and path.stat().st_size > 0
         if self._appends:
             _check_header(path, header)
-        self._file = LineFile(path, mode)
+        self._file = LineFile(path, mode, header, tell)
         self._beside = sidecar_path(path) if path.is_file() else None  # nothing stands beside a pipe or device
+        self._made_with: dict[str, Any] | None = None
+        """For the sidecar; the sessions of further channels would say the same."""
         self._described = False
-        """The sidecar is written; the sessions of further channels would say the same."""
+        """The sidecar is written."""
         self._resumes = joined is not None
         self._joined = list(joined or ())
         self._joined_fields: dict[str, Any] = {}
-        if self._file.empty:
-            try:
-                self._file.write(header)
-            except SinkError:
-                self._file.close()
-                raise
 
     def write(self, event: Event) -> None:
         """Write the event's row, if it has one."""
+        if isinstance(event, SessionCreated) and self._made_with is None:
+            fields = {k: v for k, v in event.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
+            self._made_with = fields | {"columns": columns(self._labels)}
+        if self._made_with is not None and not self._described:  # with a disk that was full, once there is room
+            self._sidecar(self._made_with)
+            self._described = True
         match event:
-            case SessionCreated() if not self._described:
-                self._described = True
-                fields = {k: v for k, v in event.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
-                self._sidecar(fields | {"columns": columns(self._labels)})
             case Measurement(trigger=trigger):
                 if self._rows == "all" or trigger == "utterance":
                     self._row(event, self._measurement(event))

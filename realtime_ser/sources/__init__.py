@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,4 +31,4 @@ class Source(Protocol):
     rate_hz: int
     channels: int
 
-    def __iter__(self) -> Iterator[Block]: ...
+    def __iter__(self) -> Generator[Block, None, None]: ...

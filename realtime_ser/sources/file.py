@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ class FileSource:
         """As libsndfile counts it."""
         return self._file.frames / self.rate_hz
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+    def __iter__(self) -> Generator[NDArray[np.float32], None, None]:
         done = 0
         with self._file as file:
             while True:

@@ -202,7 +202,7 @@ class Microphone:
         """End the iteration."""
         self._stopped = True
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Generator[Block, None, None]:
         try:
             stream = _answered(self._open)
         except self._sounddevice.PortAudioError as error:

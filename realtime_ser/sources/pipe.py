@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from io import BufferedReader
 
 import numpy as np
@@ -34,7 +34,7 @@ class PipeSource:
         self.problem: str | None = None
         self._stream = stream
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+    def __iter__(self) -> Generator[NDArray[np.float32], None, None]:
         frame_bytes = 2 * self.channels
         rest = b""
         arrived = False

@@ -63,7 +63,7 @@ def test_a_full_disk_leaves_the_old_sidecar_and_no_litter(small_disk: Path) -> N
 @full_device
 def test_a_full_device_is_told_at_the_first_line() -> None:
     file = LineFile(Path("/dev/full"), "new")
-    with pytest.raises(SinkError, match=r"^/dev/full: cannot be written any more \(the disk is full\)"):
+    with pytest.raises(SinkError, match=r"^/dev/full: cannot be written \(the disk is full\)"):
         file.write("x")
     file.close()
 

@@ -20,6 +20,7 @@ from realtime_ser.sinks.actions import AlertActions
 from realtime_ser.sinks.lsl import LslSink
 from realtime_ser.sinks.osc import OscSink
 from realtime_ser.sources.demo import demo_path
+from realtime_ser.stages.monitor import Notice
 from tests.cli.program import one_line, program, rows
 
 COMMON: dict[str, Any] = {"session_id": "s", "seq": 1, "start_s": 2.0, "end_s": 3.0}
@@ -38,11 +39,12 @@ def python(code: str) -> str:
 def test_a_command_gets_the_alert(tmp_path: Path) -> None:
     out = tmp_path / "told"
     code = f"import os, sys; open({str(out)!r}, 'w').write(os.environ['REALTIME_SER_RULE'] + sys.stdin.read())"
-    actions = AlertActions(python(code))
+    problems: list[Notice] = []
+    actions = AlertActions(python(code), tell=problems.append)
     actions.write(SPOKEN)
     assert not out.exists()
     actions.write(ALERT)
-    assert not actions.problems
+    assert not problems
     rule, content = out.read_text().split("{", 1)
     assert rule == "arousal > 0.7"
     assert json.loads("{" + content)["value"] == 0.75
@@ -58,9 +60,9 @@ def test_a_command_gets_the_alert(tmp_path: Path) -> None:
 )
 def test_a_command_that_fails_or_hangs_is_reported(command: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("realtime_ser.sinks.actions._PATIENCE_S", 1.0)
-    actions = AlertActions(command)
-    actions.write(ALERT)
-    (problem,) = actions.problems
+    problems: list[Notice] = []
+    AlertActions(command, tell=problems.append).write(ALERT)
+    (problem,) = problems
     assert why in problem.message
 
 
@@ -86,16 +88,14 @@ def server() -> Iterator[tuple[str, list[bytes]]]:
 
 def test_a_webhook_gets_the_alert_and_a_refusal_is_reported(server: tuple[str, list[bytes]]) -> None:
     url, heard = server
-    actions = AlertActions(url=f"{url}/")
-    actions.write(ALERT)
+    problems: list[Notice] = []
+    AlertActions(url=f"{url}/", tell=problems.append).write(ALERT)
     assert json.loads(heard[0])["rule"] == "arousal > 0.7"
-    assert not actions.problems
-    refused = AlertActions(url=f"{url}/refuse")
-    refused.write(ALERT)
-    assert "500" in refused.problems[0].message
-    gone = AlertActions(url="http://127.0.0.1:9")
-    gone.write(ALERT)
-    assert gone.problems
+    assert not problems
+    AlertActions(url=f"{url}/refuse", tell=problems.append).write(ALERT)
+    assert "500" in problems[0].message
+    AlertActions(url="http://127.0.0.1:9", tell=problems.append).write(ALERT)
+    assert len(problems) == 2
 
 
 def test_nonsense_is_refused_at_once() -> None:
