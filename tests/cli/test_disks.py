@@ -43,29 +43,33 @@ def test_a_read_only_folder_is_told_before_anything_is_heard(tmp_path: Path) -> 
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_was_full_for_a_while(tmp_path: Path) -> None:
-    disk, beside = tmp_path / "disk", tmp_path / "t.jsonl"
+    disk, beside = tmp_path / "disk", tmp_path / "t.csv"
     mount(disk, "-t", "tmpfs", "-o", "size=64k", "tmpfs")
-    try:
-        running = start("--duration", 10, "--csv", disk / "t.csv", "--jsonl", beside)
+
+    def wait_for(text: str) -> None:
         deadline = time.monotonic() + 20
-        while not (beside.exists() and "measurement" in beside.read_text()) and time.monotonic() < deadline:
+        while not (beside.exists() and text in beside.read_text()):
+            assert time.monotonic() < deadline, text
             time.sleep(0.05)
+
+    try:
+        running = start("--duration", 15, "--jsonl", disk / "t.jsonl", "--csv", beside)
+        wait_for(",measurement,")
         with pytest.raises(OSError, match="space"):
             (disk / "hog").write_bytes(bytes(100_000))
-        time.sleep(3)
+        wait_for("output_failing")
         (disk / "hog").unlink()
         told, errors = running.communicate(timeout=30)
         assert running.returncode == 1
-        assert "the disk is full" in errors
-        assert "events lost: " in errors
+        assert "the disk is full" in told
         assert "is written again" in told
-        kept = rows(disk / "t.csv")
-        assert None not in {cell for row in kept for cell in row.values()}
-        whole = [event for event in events_of(beside) if event["type"] in ("measurement", "warning", "marker")]
-        assert 10 < len(kept) < len(whole)
-        assert {row["end"] for row in kept} <= {f"{event['end_s']:.3f}" for event in whole}
-        assert [event["seq"] for event in events_of(beside)] == list(range(len(events_of(beside))))
+        kept = [event["seq"] for event in events_of(disk / "t.jsonl")]
+        lost = kept[-1] + 1 - len(kept)
+        assert lost > 0
+        assert f"events lost: {lost}:" in errors
+        assert [row["end"] for row in rows(beside)][-1] == "15.000"
     finally:
         subprocess.run(["umount", disk], check=True)
 

@@ -350,3 +350,61 @@ def test_a_server_that_hangs_hangs_neither_the_start_nor_the_end(running: Server
         assert len(late.stderr.splitlines()) == 1
     finally:
         running.signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own that can be frozen."""
+    folder, image = tmp_path / "disk", tmp_path / "disk.img"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True).returncode:
+        pytest.skip("may not mount a disk here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_hangs_for_half_a_minute_costs_no_sample_and_no_event(
+    running: Server, disk: Path, speech: Path
+) -> None:
+    out, table, flac = disk / "t.jsonl", disk / "t.csv", disk / "r.flac"
+    live = start_live(running, out, "--csv", str(table), "--record", str(flac))
+    subprocess.run(["fsfreeze", "-f", disk], check=True)
+    try:
+        running.play(speech)
+        time.sleep(30 - soundfile.info(speech).duration)
+    finally:
+        subprocess.run(["fsfreeze", "-u", disk], check=True)
+    wait_for("output_back", out)
+    stop(live)  # exit code 130: nothing is lost
+    events = events_of(out)
+    assert [event["seq"] for event in events] == list(range(len(events)))
+    assert not [event for event in events if event["type"] == "gap"]
+    assert len([event for event in events if event["type"] == "speech.ended"]) == 3
+    codes = [event["code"] for event in events if event["type"] == "warning"]
+    assert (codes.count("output_failing"), codes.count("output_back")) == (3, 3)
+    assert soundfile.info(flac).duration == pytest.approx(events[-1]["audio_s"], abs=0.01)
+    assert table.read_text(encoding="utf-8").count(",measurement,") == sum(e["type"] == "measurement" for e in events)
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_session(running: Server, disk: Path, tmp_path: Path) -> None:
+    out, table, flac = tmp_path / "t.jsonl", disk / "t.csv", disk / "r.flac"
+    live = start_live(running, out, "--csv", str(table), "--record", str(flac))
+    noise = tmp_path / "noise.wav"
+    soundfile.write(noise, np.random.default_rng(0).uniform(-0.3, 0.3, 48_000 * 3), 48_000)
+    with pytest.raises(OSError, match="space"), (disk / "hog").open("wb", buffering=0) as hog:
+        while True:
+            hog.write(bytes(1 << 16))
+            os.fsync(hog.fileno())
+    running.play(noise)
+    wait_for("recording_ended", out)
+    live.send_signal(signal.SIGINT)
+    _, errors = live.communicate(timeout=20)
+    assert "Traceback" not in errors
+    assert "the disk is full" in errors
+    assert live.returncode == 1
+    assert events_of(out)[-1]["type"] == "session.closed"
