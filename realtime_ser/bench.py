@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from realtime_ser.resources import peak_memory_mb
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, WindowSettings
 from realtime_ser.sources.demo import demo_path
@@ -110,16 +110,6 @@ def multiply_adds(path: Path, feed: dict[str, NDArray[np.float32]]) -> int:
         inner = np.prod(second[1:]) if operator == "Conv" else np.prod(first) // np.prod(given[:-1])
         total += int(np.prod(given) * inner)
     return total
-
-
-def peak_memory_mb() -> float | None:
-    """Of this process so far; None where the system does not tell (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _demo(seconds: float) -> tuple[list[NDArray[np.float32]], int]:

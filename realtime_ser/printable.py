@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -18,6 +20,13 @@ _BEYOND_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u20
 def printable(text: str) -> str:
     """Without control characters, text-direction marks, line separators, and stand-ins for undecodable bytes."""
     return text if text.isprintable() else _UNPRINTABLE.sub("�", text)
+
+
+def never_fail_on_characters() -> None:
+    """What the encoding of stdout or stderr lacks becomes a question mark: Windows has others than UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # none without a console
+            stream.reconfigure(errors="replace")
 
 
 def say(line: str, file: TextIO | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -18,7 +19,7 @@ from realtime_ser.cli.models import models
 from realtime_ser.cli.replay import replay
 from realtime_ser.cli.report import report
 from realtime_ser.errors import RealtimeSerError
-from realtime_ser.printable import say
+from realtime_ser.printable import never_fail_on_characters, say
 
 app = typer.Typer(
     add_completion=False,
@@ -33,11 +34,13 @@ for command in (live, replay, analyze, report, export, compare, devices, doctor,
 
 def main() -> None:
     """Entry point: exit codes 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted."""
+    never_fail_on_characters()
     try:
         app(prog_name="realtime-ser")
     except RealtimeSerError as error:
         say(f"realtime-ser: {error}", sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # of stdout or stderr: files have errors of their own
-        say(f"realtime-ser: {error}: the output cannot be written", sys.stderr)
+        with suppress(OSError):
+            say(f"realtime-ser: {error}: the output cannot be written", sys.stderr)
         sys.exit(1)

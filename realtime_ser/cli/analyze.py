@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
@@ -23,14 +22,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from realtime_ser.cli import options, places
-from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.cli.work import Outcome, Rows, Work, analyze_recording
 from realtime_ser.errors import SinkError, SourceError, UsageError
 from realtime_ser.printable import plain_console, printable, say
+from realtime_ser.signals import StopRequested, StopSignals, leave_to_parent
 
 if TYPE_CHECKING:
     from realtime_ser.sinks.csv import CsvSink
 
+_LONGEST_WAIT_S = 0.5
+"""Windows answers Ctrl-C between two waits."""
 Result = Callable[[], Outcome | None]
 """Waits for a recording's outcome; None if it was not begun before a signal came."""
 
@@ -255,6 +256,8 @@ def _in_processes(work: list[Work], jobs: int, signals: StopSignals) -> Iterator
         def result(future: Future[Outcome]) -> Outcome | None:
             try:
                 with signals.waiting():
+                    while not future.done():
+                        wait([future], _LONGEST_WAIT_S)
                     return future.result()
             except StopRequested:
                 # The workers are told: each closes its session, and what it heard is kept.
@@ -278,8 +281,7 @@ _stop: ProcessEvent
 def _begin_worker(stop: ProcessEvent) -> None:
     global _stop
     _stop = stop
-    # Ctrl-C reaches every process of the terminal; only the parent answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent(sigterm=False)  # with it a pool that lost a process ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -39,10 +39,10 @@ def calibrate(
     import numpy as np
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from realtime_ser.cli.signals import StopSignals
     from realtime_ser.events import Measurement, Warning
     from realtime_ser.profiles import path_of, save_profile
     from realtime_ser.session import Session
+    from realtime_ser.signals import StopSignals
     from realtime_ser.sources import Lost
     from realtime_ser.sources.file import FileSource
     from realtime_ser.sources.microphone import Microphone

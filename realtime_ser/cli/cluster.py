@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.cli.work import Outcome, Work, analyze_recording
 from realtime_ser.errors import SourceError, UsageError
+from realtime_ser.signals import StopRequested, StopSignals
 
 LOCAL = "local"
 """Instead of an address: a cluster on this machine."""

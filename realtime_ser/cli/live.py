@@ -39,7 +39,6 @@ def live(
 ) -> None:
     """Analyse the microphone. No audio is sent, and none stored without --record."""
     options.tell_loading()
-    from realtime_ser.cli.signals import StopSignals
     from realtime_ser.cli.stream import (
         Pace,
         close_later,
@@ -50,6 +49,7 @@ def live(
         print_late,
         stream,
     )
+    from realtime_ser.signals import StopSignals
     from realtime_ser.sinks.background import Background
     from realtime_ser.sinks.recording import FlacRecording
     from realtime_ser.sources.microphone import Microphone

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from realtime_ser.errors import RealtimeSerError, SinkError, SourceError, UsageError
@@ -33,9 +33,14 @@ def is_url(place: str) -> bool:
 
 def joined(folder: str, name: str) -> str:
     """The place of this name in a folder; raises SinkError if it leads out, as a name in an object store may."""
-    if ".." in name.replace("\\", "/").split("/"):
+    if not leads_inside(PurePosixPath(folder) if is_url(folder) else Path(folder), name):
         raise SinkError(f"{name}: leads out of {folder}", "rename the recording")
     return f"{folder.rstrip('/')}/{PurePosixPath(Path(name))}" if is_url(folder) else str(Path(folder) / name)
+
+
+def leads_inside(folder: PurePath, name: str) -> bool:
+    """Whether a path of this name begins in the folder and stays there, by the rules of the folder's system."""
+    return ".." not in name.replace("\\", "/").split("/") and (folder / name).is_relative_to(folder)
 
 
 def find_recordings(places: list[str]) -> Iterator[Recording]:

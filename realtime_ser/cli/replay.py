@@ -40,8 +40,8 @@ def replay(
 ) -> None:
     """Replay a recording as a live stream, with the dashboard."""
     options.tell_loading()
-    from realtime_ser.cli.signals import StopSignals
     from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, print_late, stream
+    from realtime_ser.signals import StopSignals
     from realtime_ser.sources import Source
     from realtime_ser.sources.demo import demo_path
     from realtime_ser.sources.file import FileSource

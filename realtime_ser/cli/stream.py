@@ -12,13 +12,14 @@ from typing import Any
 
 from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.options import Mode
-from realtime_ser.cli.signals import StopRequested, StopSignals
 from realtime_ser.dashboard import Dashboard, PlainLines
+from realtime_ser.dashboard.keys import in_foreground
 from realtime_ser.errors import ModelError, RealtimeSerError, SinkError, UsageError
 from realtime_ser.events import Event, SessionClosed
 from realtime_ser.printable import say
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, SessionSettings
+from realtime_ser.signals import StopRequested, StopSignals
 from realtime_ser.sinks.actions import AlertActions
 from realtime_ser.sinks.background import Background, Sink
 from realtime_ser.sinks.csv import CsvSink
@@ -160,8 +161,8 @@ def print_late(problems: deque[Notice]) -> None:
 def open_view(
     plain: bool, stdout_taken: bool, csv: Path | None, channels: list[int] | None, recording: Path | None = None
 ) -> Dashboard | PlainLines:
-    """The dashboard on a terminal, lines elsewhere; lines go to stderr if stdout carries results."""
-    if not plain and sys.stdout.isatty() and not stdout_taken:
+    """The dashboard on a terminal of ours, lines elsewhere; lines go to stderr if stdout carries results."""
+    if not plain and sys.stdout.isatty() and not stdout_taken and in_foreground(sys.stdout):
         return Dashboard(channels or [None], csv_path=csv, recording=recording)
     return PlainLines(sys.stderr if stdout_taken else sys.stdout, recording)
 

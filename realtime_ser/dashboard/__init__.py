@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -68,7 +69,8 @@ class Dashboard:
             self._done.set()
             self._changed.set()
             self._artist.join()
-            self._live.__exit__(kind, error, trace)
+            with suppress(OSError):  # the terminal was closed
+                self._live.__exit__(kind, error, trace)
         finally:
             self._keys.__exit__(kind, error, trace)
 
@@ -91,6 +93,10 @@ class Dashboard:
         """Nothing to close: the context restores the terminal."""
 
     def _draw(self) -> None:
+        with suppress(OSError):  # a terminal that was closed ends the picture, not the session
+            self._draw_changes()
+
+    def _draw_changes(self) -> None:
         drawn: tuple[Snapshot, ...] = ()
         while not self._done.wait(1 / REDRAWS_HZ):
             self._changed.wait()

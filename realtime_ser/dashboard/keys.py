@@ -1,20 +1,44 @@
-"""Single keys from the terminal, without waiting for them: the one place that knows POSIX from Windows here."""
+"""Keys from the terminal, without waiting for them: the one place that knows POSIX's terminals from Windows' consoles.
+
+Windows has no `select` for a console (https://docs.python.org/3/library/select.html), but `msvcrt.kbhit`.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from contextlib import suppress
 from types import TracebackType
+from typing import TextIO
+
+_ESCAPED = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
+"""What a terminal sends for arrows, function keys and Alt with a key (ECMA-48, xterm): F2 is ESC O Q."""
+_SPECIAL = ("\x00", "\xe0")
+"""What `msvcrt.getwch` gives before the code of an arrow or function key: the right arrow is \\xe0 M."""
+
+
+def in_foreground(terminal: TextIO) -> bool:
+    """Whether it is ours at the moment: what reads or sets a terminal in the background is stopped by its system."""
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:  # it controls no processes, ours neither
+        return True
 
 
 class Keys:
-    """While entered, `pressed` gives the keys typed since last asked; nothing if stdin is no terminal."""
+    """While entered, `pressed` gives the keys typed since last asked; nothing if stdin is no terminal of ours."""
 
     def __init__(self) -> None:
-        self._restore: object = None
         self._terminal = sys.stdin is not None and sys.stdin.isatty()
+        self._restore: object = None
+        self._special = False
+        """That what comes next is the code of a special key."""
 
     def __enter__(self) -> Keys:
-        if self._terminal and sys.platform != "win32":
+        if sys.platform != "win32" and self._terminal and in_foreground(sys.stdin):
             import termios
             import tty
 
@@ -25,29 +49,42 @@ class Keys:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._restore is not None and sys.platform != "win32":
+        if sys.platform != "win32" and self._restore is not None and in_foreground(sys.stdin):
             import termios
 
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._restore)  # type: ignore[arg-type]
+            with suppress(termios.error):  # it was closed meanwhile
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._restore)  # type: ignore[arg-type]
 
     def pressed(self) -> list[str]:
-        """Keys in the order typed, lower case."""
-        keys: list[str] = []
+        """Keys in the order typed, lower case; arrows, function keys and the like are left out."""
         if not self._terminal:
-            return keys
-        if sys.platform == "win32":
-            import msvcrt
+            return []
+        return self._from_console() if sys.platform == "win32" else self._from_terminal()
 
-            while msvcrt.kbhit():
-                keys.append(msvcrt.getwch().lower())
-        else:
-            import os
-            import select
+    def _from_terminal(self) -> list[str]:
+        import select
 
-            while select.select([sys.stdin], [], [], 0)[0]:
-                # Past Python's own buffer, which select cannot see into.
-                typed = os.read(sys.stdin.fileno(), 64)
-                if not typed:
-                    break
-                keys += typed.decode(errors="ignore").lower()
+        typed = b""
+        while self._restore is not None and in_foreground(sys.stdin) and select.select([sys.stdin], [], [], 0)[0]:
+            try:
+                more = os.read(sys.stdin.fileno(), 64)  # past Python's own buffer, which select cannot see into
+            except OSError:
+                more = b""
+            if not more:
+                self._restore = None  # it was closed, and nothing will come any more
+            typed += more
+        return list(_ESCAPED.sub("", typed.decode(errors="ignore")).lower())
+
+    def _from_console(self) -> list[str]:
+        import msvcrt
+
+        keys: list[str] = []
+        while msvcrt.kbhit():  # type: ignore[attr-defined,unused-ignore]
+            key: str = msvcrt.getwch()  # type: ignore[attr-defined,unused-ignore]
+            if self._special:
+                self._special = False
+            elif key in _SPECIAL:
+                self._special = True
+            else:
+                keys.append(key.lower())
         return keys

@@ -11,7 +11,6 @@ import faulthandler
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +26,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from realtime_ser.errors import ModelError
+from realtime_ser.resources import limit_memory
+from realtime_ser.signals import leave_to_parent
 from realtime_ser.stages import graph
 
 MOST_MB = 2048
@@ -170,10 +171,9 @@ def _array(pipe: IO[bytes], shape: Sequence[int]) -> NDArray[np.float32]:
 
 def main() -> None:
     """A network in, what it takes out; then inputs in and outputs out, until nobody asks any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # reach all processes of a terminal; only the parent answers them
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_parent(sigterm=True)
     most_mb, most_s = map(int, sys.argv[1:3])
-    _limit_memory(most_mb)
+    limit_memory(most_mb)  # on Linux; elsewhere time alone bounds it
     pipe, answer = sys.stdin.buffer, sys.stdout.buffer
     session = None
     with suppress(EOFError, BrokenPipeError):
@@ -214,15 +214,6 @@ def _run(
     if sum(x.size for x in outputs) > _MOST_VALUES:
         raise ValueError(f"it gives {sum(x.size for x in outputs)} numbers at once")
     return [x.astype(np.float32) for x in outputs]
-
-
-def _limit_memory(most_mb: int) -> None:
-    """Where the system can: Linux. macOS and Windows have no such limit, and time alone bounds it there."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (most_mb << 20, most_mb << 20))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,18 @@ def test_strange_file_names_cannot_hurt(tmp_path: Path, speech_wav: Path) -> Non
     assert "\x1b" not in done.stdout
     one_line(program("replay", folder / "\x1b[2Jnone.wav"), 1, "no such file")
     assert program("analyze", folder).returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_character_that_the_output_lacks_stops_nothing(tmp_path: Path, speech_wav: Path, encoding: str) -> None:
+    recording = tmp_path / "łódź.wav"
+    shutil.copy(speech_wav, recording)
+    environment = os.environ | {"PYTHONIOENCODING": encoding}  # as a redirected output on Windows
+    for arguments in (("analyze", recording), ("models", DEFAULT_MODEL)):
+        command = [sys.executable, "-m", "realtime_ser", *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+        assert b"?" in done.stdout or "models" in arguments
 
 
 def test_folder_where_a_file_is_expected(tmp_path: Path) -> None:
@@ -293,16 +306,16 @@ def interrupted(number: int, arguments: list[object], until: Callable[[], bool])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 @pytest.mark.parametrize("source", ["demo", "-"])
-def test_interruption_flushes_everything(tmp_path: Path, number: int, code: int, source: str) -> None:
+def test_interruption_flushes_everything(tmp_path: Path, name: str, code: int, source: str) -> None:
     out, log = tmp_path / "t.csv", tmp_path / "t.jsonl"
 
     def heard() -> bool:
         # With a silent pipe nothing is ever heard: the program waits for audio.
         return log.exists() and (source == "-" or log.stat().st_size > 5_000)
 
-    returned, err = interrupted(number, ["replay", source, "--csv", out, "--jsonl", log], heard)
+    returned, err = interrupted(getattr(signal, name), ["replay", source, "--csv", out, "--jsonl", log], heard)
     assert returned == code
     assert "s of audio" in err
     events = [json.loads(line) for line in log.read_text().splitlines()]

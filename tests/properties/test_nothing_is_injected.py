@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from xml.etree import ElementTree
 
 import pytest
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from realtime_ser.cli.places import joined
+from realtime_ser.cli.places import joined, leads_inside
 from realtime_ser.dashboard import DashboardState, PlainLines, Screen
 from realtime_ser.errors import RealtimeSerError, SinkError
 from realtime_ser.events import Alert, Event, Gap, Marker, Measurement, SessionCreated, Warning
@@ -249,6 +249,12 @@ def test_a_recordings_name_cannot_lead_out_of_the_folder_of_results(tmp_path: Pa
     for folder in (str(tmp_path), "memory://results"):
         with pytest.raises(SinkError, match="leads out of"):
             joined(folder, name)
+
+
+@pytest.mark.parametrize("name", ["C:/x.csv", "C:x.csv", "/x.csv", "//server/share/x.csv", "a\\..\\..\\x.csv"])
+def test_a_recordings_name_cannot_lead_to_another_drive(name: str) -> None:
+    assert not leads_inside(PureWindowsPath("D:/results"), name)
+    assert leads_inside(PureWindowsPath("D:/results"), "calls/monday.csv")
 
 
 def test_a_devices_name_is_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

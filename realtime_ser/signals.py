@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as a request to stop, never in the middle of writing a row."""
+"""Requests to stop, as systems make them: the one place that knows their signals.
+
+POSIX has SIGINT (Ctrl-C), SIGTERM, and SIGHUP for a terminal that was closed; Windows has SIGINT and, for Ctrl-Break,
+SIGBREAK (https://docs.python.org/3/library/signal.html).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,18 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+
 
 class StopRequested(BaseException):
     """Raised out of a wait that a signal ended."""
 
 
 class StopSignals:
-    """While entered, SIGINT and SIGTERM only set `received`, save inside `waiting()`, where they end the wait."""
+    """While entered, a signal to stop only sets `received`, save inside `waiting()`, where it ends the wait.
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    On Windows nothing ends the wait for a lock, an event or a future: inside `waiting()` those need a timeout.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -24,7 +31,7 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        self._previous = {number: signal.signal(number, self._receive) for number in self._SIGNALS}
+        self._previous = {number: signal.signal(number, self._receive) for number in _numbers()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,3 +59,16 @@ class StopSignals:
         if self._waiting:
             self._waiting = False
             raise StopRequested
+
+
+def leave_to_parent(sigterm: bool) -> None:
+    """In a process of ours: what reaches all processes of a terminal, or of a service, is for the parent to answer."""
+    for number in _numbers():
+        if sigterm or number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _numbers() -> list[int]:
+    """Of the signals that this system has. Whoever ignores SIGHUP, as nohup does, wants to outlive the terminal."""
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    return [n for n in numbers if n != getattr(signal, "SIGHUP", None) or signal.getsignal(n) != signal.SIG_IGN]
