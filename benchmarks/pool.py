@@ -2,7 +2,8 @@
 
 `python benchmarks/pool.py [--streams 20 50 100 200] [--seconds 20] [RECORDING]`. Everything runs on one core: a thread
 that pushes 20 ms blocks of every stream when they are due, as a server's network thread would, and the one that hears.
-Each stream plays the recording (by default the demo) from a place of its own, round and round. Nothing is asserted.
+Each stream plays the recording (by default the demo) from a place of its own, round and round. They begin one after the
+other within a few seconds, as calls do, and figures are of what comes after. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from realtime_ser.sources.demo import demo_path
 
 RATE_HZ = 16_000
 BLOCK_SAMPLES = RATE_HZ // 50
+BEGIN_S = 5.0
+"""In which all streams begin. All at once, they would have their hops at the same moments for as long as they speak."""
 
 
 def measure(samples: np.ndarray, n_streams: int, seconds: float) -> str:
@@ -32,15 +35,22 @@ def measure(samples: np.ndarray, n_streams: int, seconds: float) -> str:
     pool = SessionPool()
     keys = [str(i) for i in range(n_streams)]
     at = {key: i * len(samples) // n_streams for i, key in enumerate(keys)}
-    for key in keys:
-        pool.add(key, Session(source=key))
-    n_blocks = round(seconds * RATE_HZ / BLOCK_SAMPLES)
+    n_beginning = round(BEGIN_S * RATE_HZ / BLOCK_SAMPLES)
+    begins = {key: i * n_beginning // n_streams for i, key in enumerate(keys)}
+    n_blocks = n_beginning + round(seconds * RATE_HZ / BLOCK_SAMPLES)
+    all_there = threading.Event()
 
     def feed() -> None:
         begun = time.perf_counter()
         # A stream's blocks come at a moment of its own within 20 ms, as strangers' packets do.
         for n in range(n_blocks):
+            if n == n_beginning:
+                all_there.set()
             for i, key in enumerate(keys):
+                if n < begins[key]:
+                    continue
+                if n == begins[key]:
+                    pool.add(key, Session(source=key))
                 due = begun + (n + i / n_streams) * BLOCK_SAMPLES / RATE_HZ
                 if (early := due - time.perf_counter()) > 0.002:
                     time.sleep(early)
@@ -50,12 +60,14 @@ def measure(samples: np.ndarray, n_streams: int, seconds: float) -> str:
             pool.close(key)
 
     feeder = threading.Thread(target=feed)
-    begun_s, cpu_s = time.perf_counter(), time.process_time()
     feeder.start()
     latencies_ms, n_scored, lost_s = [], 0, 0.0
-    while len(pool):
+    begun_s = cpu_s = 0.0
+    while len(pool) or not all_there.is_set():
         for turn in pool.hear(timeout_s=1):
-            for event in turn.events:
+            if all_there.is_set() and not begun_s:
+                begun_s, cpu_s = time.perf_counter(), time.process_time()
+            for event in turn.events if begun_s else ():
                 if isinstance(event, Measurement) and event.trigger == "hop":
                     latencies_ms.append(event.latency_ms)
                     n_scored += bool(event.scores)

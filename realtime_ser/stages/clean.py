@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -59,19 +60,21 @@ class HighPass:
         steps = pieces.reshape(-1, PIECE_SAMPLES // _STEP_SAMPLES, _STEP_SAMPLES).astype(np.float64)
         # Stacked, so that each piece is a product of the same shape however many are pushed: not a bit may differ.
         direct = (steps @ self._from_samples).reshape(-1, _STEP_SAMPLES + 2)
-        states = np.empty((len(direct), 2))
         (a, b), (c, d) = self._advance
         s, t = self._states
-        silent = np.repeat(~pieces.any(axis=1), PIECE_SAMPLES // _STEP_SAMPLES).tolist()
-        for i, (ds, dt) in enumerate(direct[:, _STEP_SAMPLES:].tolist()):
-            if silent[i]:
+        states: list[float] = []
+        silent = ~pieces.any(axis=1)
+        silences = np.repeat(silent, PIECE_SAMPLES // _STEP_SAMPLES).tolist() if silent.any() else repeat(False)
+        for (ds, dt), silence in zip(direct[:, _STEP_SAMPLES:].tolist(), silences, strict=False):
+            if silence:
                 s = t = 0.0
-            states[i] = s, t
+            states += s, t
             s, t = a * s + b * t + ds, c * s + d * t + dt
         self._states = s, t
-        filtered = (
-            direct[:, :_STEP_SAMPLES] + states[:, :1] * self._from_states[0] + states[:, 1:] * self._from_states[1]
-        )
+        before = np.array(states).reshape(-1, 2)
+        filtered = direct[:, :_STEP_SAMPLES]
+        filtered += before[:, :1] * self._from_states[0]
+        filtered += before[:, 1:] * self._from_states[1]
         return filtered.astype(np.float32).reshape(pieces.shape)
 
     def reset(self) -> None:
@@ -121,9 +124,10 @@ class Cleaner:
         cut = len(pending) // PIECE_SAMPLES * PIECE_SAMPLES
         self._pending = pending[cut:].copy()
         pieces = pending[:cut].reshape(-1, PIECE_SAMPLES)
-        counts = np.count_nonzero(np.abs(pieces) >= FULL_SCALE, axis=1)
-        for i in np.flatnonzero(counts):
-            self.clipped.append(Clipped(self._at + (int(i) + 1) * PIECE_SAMPLES, int(counts[i])))
+        if cut and max(pieces.max(), -pieces.min()) >= FULL_SCALE:
+            counts = np.count_nonzero(np.abs(pieces) >= FULL_SCALE, axis=1)
+            for i in np.flatnonzero(counts):
+                self.clipped.append(Clipped(self._at + (int(i) + 1) * PIECE_SAMPLES, int(counts[i])))
         self._at += cut
         clean = self._high_pass.push(pieces)
         if self._suppressor is not None:

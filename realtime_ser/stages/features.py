@@ -145,6 +145,6 @@ class FeatureExtractor:
         s = self._settings
         framed = overlapping(samples, s.frame_samples, s.hop_samples)
         spectrum = np.fft.rfft(framed * self._taper, axis=1).astype(np.complex64)
-        power = np.abs(spectrum) ** 2
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
         mel = power @ self._filters
         return (10.0 * np.log10(np.maximum(mel, POWER_FLOOR))).astype(np.float32)

@@ -79,7 +79,7 @@ GateOutput = SpeechOpened | SpeechContinued | SpeechClosed | Silence
 
 def level_dbfs(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     """RMS level over the last axis in dB re full scale; `SILENCE_DBFS` for exact zeros."""
-    power = np.mean(np.square(samples, dtype=np.float64), axis=-1)
+    power = np.add.reduce(np.square(samples, dtype=np.float64), axis=-1) / samples.shape[-1]
     return 10 * np.log10(np.maximum(power, 10 ** (SILENCE_DBFS / 10)))
 
 
@@ -197,9 +197,10 @@ class SpeechGate:
 
     def _unvoiced(self, frames: NDArray[np.float32], floors: NDArray[np.float64]) -> Iterator[int]:
         """How many frames webrtcvad has not called speech in a row, at each of them."""
-        gains_db = np.clip(_VAD_FLOOR_DBFS - floors, *_VAD_GAIN_DB)
+        least_db, most_db = _VAD_GAIN_DB
+        gains_db = np.minimum(np.maximum(_VAD_FLOOR_DBFS - floors, least_db), most_db)
         loud = frames * (32768 * 10 ** (gains_db[:, None] / 20))
-        for pcm in np.clip(loud, -32768, 32767).astype(np.int16):
+        for pcm in np.minimum(np.maximum(loud, -32768), 32767).astype(np.int16):
             self._unvoiced_frames = 0 if self._vad.is_speech(pcm.tobytes(), RATE_HZ) else self._unvoiced_frames + 1
             yield self._unvoiced_frames
 

@@ -138,7 +138,7 @@ class InputMonitor:
     def push(self, frame: FrameLevel, clipped: int) -> list[Notice]:
         """Give the next frame and how many of its samples are clipped; get the faults that it completes."""
         self._frames += 1
-        notices = []
+        notices: list[Notice] = []
         self._zeros = self._zeros + 1 if frame.level_dbfs <= SILENCE_DBFS else 0
         if self._zeros == _ZEROS_FRAMES:
             notices.append(SILENT_ZEROS)
@@ -147,7 +147,7 @@ class InputMonitor:
             if self._clipped >= _CLIPPED_SHARE * RATE_HZ:
                 notices.append(CLIPPED)
             self._clipped = 0
-        return [notice for notice in notices if self._is_new(notice)]
+        return [notice for notice in notices if self._is_new(notice)] if notices else notices
 
     def reset(self) -> None:
         """Forget everything, as if new."""

@@ -27,6 +27,8 @@ def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
         block = block[:, None]
     if block.ndim != 2 or block.shape[1] == 0:
         raise SettingsError(f"audio of shape {block.shape}", "give (n,) or (n, channels)")
+    if block.dtype == np.float32:
+        return block
     if block.dtype.kind == "f":
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and so silence
             return block.astype(np.float32, copy=False)
@@ -47,9 +49,11 @@ def check_rate(rate_hz: int) -> None:
 def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean of channels, (n, channels) → (n,); by columns, as `mean(axis=1)` over two takes twenty times as long."""
     mono = block[:, 0].copy()
-    for other in block.T[1:]:
-        mono += other
-    return mono / np.float32(block.shape[1])
+    if block.shape[1] > 1:
+        for other in block.T[1:]:
+            mono += other
+        mono /= np.float32(block.shape[1])
+    return mono
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Resampler:
             block = np.where(finite, block, np.float32(0))
         self._native_samples += len(block)
         # Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums.
-        mono = mix(np.clip(block, -8, 8))
+        mono = mix(np.minimum(np.maximum(block, np.float32(-8)), np.float32(8)))
         return mono if self._stream is None else self._stream.resample_chunk(mono, last=last)
 
     def _note(self, finite: NDArray[np.bool_]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -43,10 +44,17 @@ class TracePoint:
 
 def affect(labels: Sequence[str], posteriors: NDArray[np.float32]) -> tuple[float | None, float | None]:
     """Expected (arousal, valence), each in [-1, 1]; None for both if a label has no published coordinates."""
-    if not all(label in COORDINATES for label in labels):
+    coordinates = _coordinates(tuple(labels))
+    if coordinates is None:
         return None, None
-    valence, arousal = np.array([COORDINATES[label] for label in labels]).T @ posteriors
-    return float(arousal), float(valence)
+    valence, arousal = (coordinates @ posteriors).tolist()
+    return arousal, valence
+
+
+@cache
+def _coordinates(labels: tuple[str, ...]) -> NDArray[np.float64] | None:
+    """Of shape (2, labels): valence and arousal."""
+    return np.array([COORDINATES[label] for label in labels]).T if COORDINATES.keys() >= set(labels) else None
 
 
 class EmotionTrace:
