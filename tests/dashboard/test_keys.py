@@ -18,7 +18,7 @@ import pytest
 
 from realtime_ser.dashboard.keys import Keys
 
-pty = pytest.importorskip("pty", reason="POSIX terminals", exc_type=ImportError)
+pty = pytest.importorskip("pty", reason="POSIX terminals")
 
 
 class Terminal:

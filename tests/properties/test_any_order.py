@@ -153,7 +153,7 @@ class SessionInAnyOrder(RuleBasedStateMachine):
 
 
 TestSessionInAnyOrder = SessionInAnyOrder.TestCase
-TestSessionInAnyOrder.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestSessionInAnyOrder.settings = settings(max_examples=20, stateful_step_count=20)
 
 
 class RingInAnyOrder(RuleBasedStateMachine):
@@ -224,4 +224,4 @@ class RingInAnyOrder(RuleBasedStateMachine):
 
 
 TestRingInAnyOrder = RingInAnyOrder.TestCase
-TestRingInAnyOrder.settings = settings(max_examples=100, deadline=None)
+TestRingInAnyOrder.settings = settings(max_examples=100)

@@ -166,9 +166,9 @@ def test_a_page_has_the_tags_of_a_harmless_one(plain: tuple[Path, Path], tmp_pat
 
 
 def test_a_timeline_cannot_choose_which_card_a_page_shows(tmp_path: Path) -> None:
-    (tmp_path / "card.md").write_text("a secret")
+    (tmp_path / "card.md").write_text("what nobody should read")
     _, path = written(tmp_path, str(tmp_path))
-    assert "a secret" not in report([read_timeline(path)])
+    assert "what nobody should read" not in report([read_timeline(path)])
     assert "card and figures" in report([read_timeline(written(tmp_path, "ser-base")[1])])
 
 

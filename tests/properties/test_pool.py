@@ -18,7 +18,7 @@ from realtime_ser.events import Event, Gap, Marker, Measurement, SessionClosed
 from realtime_ser.pool import OVERLOAD
 from realtime_ser.stages.model import Model
 
-FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RATES_HZ = (16_000, 22_050, 48_000)
 
 

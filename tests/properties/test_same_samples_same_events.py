@@ -17,7 +17,7 @@ from realtime_ser import Session
 from realtime_ser.events import Event, Gap, Measurement, SessionClosed, SpeechEnded
 from realtime_ser.stages.model import Model
 
-FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RATES_HZ = (8_000, 11_025, 16_000, 22_050, 44_100, 48_000)
 
 

@@ -20,14 +20,14 @@ def missing(stamps: np.ndarray, arrivals: np.ndarray | None = None) -> list[int]
     return [lost.samples if lost else 0 for lost in pushed]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ppm=st.floats(-300, 300), jitter_ms=st.floats(0, 60), seed=st.integers(0, 9))
 def test_drift_and_jitter_are_no_loss(ppm: float, jitter_ms: float, seed: int) -> None:
     late_s = np.random.default_rng(seed).uniform(0, jitter_ms / 1000, 20_000)
     assert sum(missing(1_000 + np.arange(20_000) * 0.01 * (1 + ppm * 1e-6) + late_s)) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lost_s=st.floats(0.2, 20), at=st.integers(100, 1_000), seed=st.integers(0, 9))
 def test_a_loss_is_found_once_and_as_long_as_it_was(lost_s: float, at: int, seed: int) -> None:
     stamps = 1_000 + np.arange(2_000) * 0.01 + np.random.default_rng(seed).uniform(0, 0.02, 2_000)
@@ -47,7 +47,7 @@ def test_a_sound_server_may_change_its_latency_or_its_guess_of_it() -> None:
         assert sum(missing(jumped, right)) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(change_s=st.floats(-0.4, 0.4), lost_s=st.floats(0.2, 5), of_arrivals=st.booleans())
 def test_a_loss_is_found_after_such_a_change_too(change_s: float, lost_s: float, of_arrivals: bool) -> None:
     lost = 1_000 + np.arange(1_500) * 0.01 + lost_s * (np.arange(1_500) >= 1_000)
@@ -64,7 +64,7 @@ def test_a_host_without_time_stamps_is_believed() -> None:
     assert lost == Lost(1, "overflow: the machine was too busy")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(early=st.sets(st.integers(1, 399)), at_once=st.sets(st.integers(1, 399)), block_s=st.floats(0.01, 0.5))
 def test_two_blocks_at_once_are_no_loss(early: set[int], at_once: set[int], block_s: float) -> None:
     # As PulseAudio does through ALSA: what comes with the block before it has its time stamp, or hardly a later one.
@@ -78,7 +78,7 @@ def test_two_blocks_at_once_are_no_loss(early: set[int], at_once: set[int], bloc
     assert not any(clock.push(*both, round(block_s * RATE_HZ), overflow=False) for both in blocks)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(kept_s=st.floats(0, 5), lost_s=st.floats(0, 10), corrected_s=st.floats(-0.3, 0.3), overflow=st.booleans())
 def test_what_a_server_kept_while_we_were_away_is_not_missing(
     kept_s: float, lost_s: float, corrected_s: float, overflow: bool

@@ -89,7 +89,7 @@ def test_two_threads_agree() -> None:
     np.testing.assert_array_equal(samples[:, 0], samples[:, 1])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(1, 64),
     st.lists(st.integers(1, 100), min_size=1, max_size=80),

@@ -23,7 +23,7 @@ def test_the_high_pass_is_scipys() -> None:
     np.testing.assert_allclose(Cleaner().push(NOISE + np.float32(0.3)), expected, atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(0, len(NOISE)), max_size=20), denoise=st.booleans())
 def test_blocks_do_not_change_a_bit(cuts: list[int], denoise: bool) -> None:
     if denoise:

@@ -56,7 +56,7 @@ def test_frames_equal_librosas(signals: dict[str, NDArray[np.float32]], name: st
     np.testing.assert_allclose(streamed(samples, [777, 5_001]), reference(samples), rtol=0, atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=60))
 def test_blocks_do_not_change_a_bit(cuts: list[int]) -> None:
     samples = np.random.default_rng(1).uniform(-1, 1, 20_000).astype(np.float32)

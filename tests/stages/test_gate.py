@@ -52,7 +52,7 @@ def facts(outputs: list[GateOutput]) -> list[tuple[object, ...]]:
     return [(type(o), o.at, getattr(o, "frame", None), getattr(o, "samples", np.empty(0)).tobytes()) for o in outputs]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(0, 15 * 16_000), max_size=50))
 def test_blocks_do_not_change_outputs(speech: NDArray[np.float32], cuts: list[int]) -> None:
     gate = SpeechGate()

@@ -252,6 +252,7 @@ def test_a_model_that_fills_the_memory_is_one_line_of_the_program(tmp_path: Path
         ("", "damaged"),
         ("\0", "damaged"),
     ],
+    ids=range(7),  # the texts are too long for the environment variable that pytest puts a test's name into
 )
 def test_a_contract_beside_the_model_without_end_or_sense_is_one_line(tmp_path: Path, text: str, words: str) -> None:
     file = build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT, beside=True)

@@ -37,7 +37,7 @@ def labelled(timeline: Timeline) -> list[Annotation]:
     return [Annotation(s.start_s, s.end_s, s.label, s.arousal, s.valence) for s in segments(timeline, lane) if s.label]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=60))
 def test_cohens_kappa_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     learned = pytest.importorskip("sklearn.metrics")
