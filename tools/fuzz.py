@@ -86,7 +86,8 @@ def main() -> None:
         for i, seed in enumerate(begin):
             (corpus / str(i)).write_bytes(seed)
         # A crash of native code or a hang ends the process: libFuzzer itself then writes what it was.
-        arguments = [f"-artifact_prefix={found}/", "-timeout=20", "-rss_limit_mb=0"]
+        # By the clock, not by CPU time: on a busy machine 20 s were taken for a hang.
+        arguments = [f"-artifact_prefix={found}/", "-timeout=300", "-rss_limit_mb=0"]
         arguments.append(f"-max_len={max(map(len, begin))}")  # else it loves whatever takes long to decode
         # What native code does is not seen: all seeds stay, however alike they look.
         arguments += ["-keep_seed=1", "-reduce_inputs=0"]
