@@ -60,7 +60,7 @@ class CausalConv(nn.Module):
         past = functional.pad(x, (0, 0, self.past, 0)) if cache is None else torch.cat((cache, x), dim=2)
         weight = self.weight.view(self.shape)
         y = functional.conv2d(past, weight, None, self.stride, padding=(0, self.shape[3] // 2))
-        return self.norm(y), past[:, :, past.shape[2] - self.past :]
+        return self.norm(y), past[:, :, -self.past :]
 
 
 class Encoder(nn.Module):
