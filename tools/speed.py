@@ -28,7 +28,9 @@ def multiply_adds(path: Path, sizes: dict[str, int]) -> int:
     weights = {i.name: list(i.dims) for i in graph.initializer}
     total = 0
     for node in graph.node:
-        if node.op_type == "Conv":
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
+        elif node.op_type == "Conv":
             total += int(np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]][1:]))
         elif node.op_type in ("MatMul", "Gemm"):
             inner = weights[node.input[1]]
