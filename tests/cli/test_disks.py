@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -105,3 +106,24 @@ def test_a_disk_that_hangs_for_half_a_minute_delays_and_loses_nothing(tmp_path: 
         assert not [event for event in measured if event["type"] == "gap"]
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["nocreate", "create", "copytruncate"])
+def test_logrotate_loses_no_row(tmp_path: Path, how: str) -> None:
+    if shutil.which("logrotate") is None:
+        pytest.skip("needs logrotate")
+    tmp_path.chmod(0o755)  # it refuses a folder that others may write into
+    table, beside, orders = tmp_path / "t.csv", tmp_path / "t.jsonl", tmp_path / "orders"
+    orders.write_text(f"{table} {{\n rotate 9\n {how}\n}}\n")
+    orders.chmod(0o644)
+    running = start("--duration", 12, "--csv", table, "--jsonl", beside)
+    for _ in range(3):
+        time.sleep(2.5)
+        subprocess.run(["logrotate", "-f", "-s", tmp_path / "state", orders], check=True)
+    told, errors = running.communicate(timeout=30)
+    assert running.returncode == 0, errors
+    assert "is begun" in told
+    measured = [f"{e['end_s']:.3f}" for e in events_of(beside) if e["type"] == "measurement"]
+    kept = [row["end"] for path in (*sorted(tmp_path.glob("t.csv.?"), reverse=True), table) for row in rows(path)]
+    assert [end for end in kept if end in measured] == measured
