@@ -1,8 +1,9 @@
 """What `analyze` makes of more than one core, and where the limit is.
 
 `python -m benchmarks.scale [--files 8] [--minutes 10] [--runs 3]`. Makes 48 kHz recordings by repeating the demo and
-analyses them with one process, two, and two workers of a local Dask cluster, in turn; besides, it only reads them, and
-reads and resamples them. Prints medians. Nothing is asserted.
+analyses them with one process, two, and two workers of a local Dask cluster, in turn, and with two processes one
+recording as long as all; besides, it only reads them, and reads and resamples them. Prints medians. Nothing is
+asserted.
 """
 
 from __future__ import annotations
@@ -64,9 +65,13 @@ def main() -> None:
         audio_s = options.files * make_recording(first, options.minutes / 60)
         for i in range(1, options.files):
             shutil.copy(first, folder / f"{i}.wav")
+        long = Path(temporary, "long")
+        long.mkdir()
+        make_recording(long / "all.wav", options.files * options.minutes / 60)
         ways: dict[str, Callable[[], float]] = {
             "one process": partial(analyzed, folder),
             "--jobs 2": partial(analyzed, folder, "--jobs", "2"),
+            "--jobs 2, one recording": partial(analyzed, long, "--jobs", "2"),
             "--scheduler local --jobs 2": partial(analyzed, folder, "--scheduler", "local", "--jobs", "2"),
             "only read (WAV)": partial(read, folder, resample=False),
             "only read and resampled": partial(read, folder, resample=True),

@@ -6,7 +6,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import version
@@ -28,13 +28,15 @@ from realtime_ser.stages.gate import (
     SpeechOpened,
 )
 from realtime_ser.stages.model import Model, load_model
-from realtime_ser.stages.monitor import InputMonitor, Levels, Notice, bad_samples, doubt
+from realtime_ser.stages.monitor import InputMonitor, Levels, Notice, bad_samples
 from realtime_ser.stages.profile import Profile
 from realtime_ser.stages.resample import Resampler, to_float32
+from realtime_ser.stages.rest import RestFinder
 from realtime_ser.stages.rules import RuleWatch, parse_rule, value_of
 from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
 from realtime_ser.stages.window import SlidingWindow, Window
 from realtime_ser.stages.window_model import WindowModel
+from realtime_ser.tally import Tally
 
 E = TypeVar("E", bound=events.Event)
 
@@ -55,6 +57,16 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return ("python", platform.python_version()), *((name, version(name)) for name in _VERSIONED)
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a session that hears a piece of a longer recording has to know of what came before its first sample."""
+
+    at_s: float
+    """Where that is, a rest (`stages/rest.py`)."""
+    utterances: int
+    tally: Tally
+
+
 class Session:
     """Samples in, events out: a pure function of the samples, however they are cut into blocks.
 
@@ -72,6 +84,8 @@ class Session:
         The speaker's own neutral speech (`realtime-ser calibrate`): the trace is then relative to it.
     rules
         Such as "arousal > 0.7 for 8s": each gives an `alert` when it comes true (`stages/rules.py`).
+    beginning
+        Where in a longer recording the first sample is; at its start if None.
 
     Raises
     ------
@@ -91,6 +105,7 @@ class Session:
         channel: int | None = None,
         profile: Profile | None = None,
         rules: Sequence[str] = (),
+        beginning: Beginning | None = None,
     ) -> None:
         self._model = load_model(model) if model is None or isinstance(model, str) else model
         self._settings = s = settings or SessionSettings()
@@ -122,20 +137,21 @@ class Session:
         self._events: list[events.Event] = []
         self._seq = 0
         self._closed = False
-        self._base = 0
+        self._beginning = beginning or Beginning(0, 0, Tally(contract.labels, self._hop_samples))
+        self._tally = self._beginning.tally
+        self._rest: RestFinder | None = None
+        self._base = round(self._beginning.at_s * RATE_HZ)
         """Where on the clock the resampler began."""
+        self._gate.reset(self._base)
         self._native_samples = 0
         """Pushed since then, at its rate."""
-        self._at = 0
+        self._at = self._base
         """Up to where the gate has heard."""
-        self._hop_start = 0
-        self._utterance = 0
+        self._hop_start = self._base
+        self._utterance = self._beginning.utterances
         self._segment: SpeechOpened | None = None
         self._measured = False
         """Whether the open utterance has had a measurement."""
-        self._totals = {"speech": 0, "scored": 0, "abstained": 0, "lost": 0}
-        self._label_samples = dict.fromkeys(contract.labels, 0)
-        self._doubted = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -181,15 +197,22 @@ class Session:
             replacement = Resampler(sample_rate, samples.shape[1])
             self._end_of_stretch(begun)
             self._resampler = replacement
-        # A whole recording pushed at once must not need its size many times over.
-        for start in range(0, len(samples), sample_rate):
-            part = samples[start : start + sample_rate]
+            begun_s = self._beginning.at_s if self._rest is None else 0.0
+            self._rest = RestFinder(self._settings.rest, sample_rate, begun_s, rested=begun_s > 0)
+        assert self._rest is not None  # made with the first resampler
+        while len(samples):
+            part = samples[:sample_rate]  # a whole recording pushed at once must not need its size many times over
+            rest = self._rest.push(part)
+            part = part[:rest]
+            samples = samples[len(part) :]
             self._native_samples += len(part)
             try:
                 self._hear(self._resampler.push(part), begun)
             except ModelError:
                 self._begin_stretch()  # `flush` can still tell all that was heard before
                 raise
+            if rest:
+                self._begin_anew(begun)
         return self._take()
 
     def gap(self, lost_samples: int, cause: str) -> list[events.Event]:
@@ -200,7 +223,6 @@ class Session:
         self._end_of_stretch(time.perf_counter())
         start = self._base
         self._base += lost_samples
-        self._totals["lost"] += lost_samples
         self._gate.reset(self._base)
         self._monitor.reset()
         self._trace.reset()
@@ -241,12 +263,8 @@ class Session:
             0,
             end,
             audio_s=end / RATE_HZ,
-            speech_s=self._totals["speech"] / RATE_HZ,
-            scored_s=self._totals["scored"] / RATE_HZ,
-            abstained_s=self._totals["abstained"] / RATE_HZ,
-            lost_s=self._totals["lost"] / RATE_HZ,
-            shares=self._shares(),
             reason=reason,
+            **self._tally.totals(),
         )
         self._closed = True
         return self._take()
@@ -287,6 +305,7 @@ class Session:
             "channel": self._channel,
         }
         event = kind(**common, **fields)
+        self._tally.push(event)
         self._seq += 1
         self._events.append(event)
         return event
@@ -308,6 +327,16 @@ class Session:
                 self._silence(self._at, begun)
         finally:  # the model may have failed
             self._begin_stretch()
+
+    def _begin_anew(self, begun: float) -> None:
+        """At a rest, and as if here were the start: what comes depends on nothing before."""
+        assert self._resampler is not None
+        same = Resampler(self._resampler.rate_hz, self._resampler.channels)
+        self._end_of_stretch(begun)
+        self._monitor.reset()
+        self._trace.reset()
+        self._levels.clear()
+        self._resampler = same
 
     def _begin_stretch(self) -> None:
         """All that hears begins anew where the samples end; an utterance that is open is given up."""
@@ -379,7 +408,6 @@ class Session:
         for window in self._window.flush():
             measurement = self._score(window, "utterance", begun)
         duration = closed.speech_end - opened.onset
-        self._totals["speech"] += duration
         self._emit(
             events.SpeechEnded,
             opened.start,
@@ -391,8 +419,7 @@ class Session:
         self._segment = None
         self._hop_start = closed.at
         self._levels.clear()
-        if not self._doubted and (notice := doubt(self._shares(), self._totals["scored"] / RATE_HZ)):
-            self._doubted = True
+        if notice := self._tally.doubt():
             self._notice(notice)
 
     def _score(self, window: Window, trigger: events.Trigger, begun: float) -> events.Measurement:
@@ -406,8 +433,6 @@ class Session:
         # An utterance too short for a hop still moves the trace.
         smooth = self._trace.push(relative, end / RATE_HZ) if follows else None
         point = smooth if smooth and trigger == "hop" else self._trace.judge(relative)
-        if follows:
-            self._count(smooth.label if smooth else None, window, per_embedding)
         self._measured = True
         levels = self._levels.take()
         if trigger == "hop":
@@ -441,20 +466,6 @@ class Session:
             value = value_of(watch.rule.name, measurement)
             if value is not None and watch.push(value, start / RATE_HZ, end / RATE_HZ):
                 self._emit(events.Alert, end, end, rule=watch.rule.text, value=value)
-
-    def _count(self, label: str | None, window: Window, per_embedding: int) -> None:
-        """Scored time: what is new in this window since the last."""
-        new = window.end - window.start if not self._measured else round(self._hop_samples / per_embedding)
-        self._totals["scored"] += new * per_embedding
-        if label is None:
-            self._totals["abstained"] += new * per_embedding
-        else:
-            self._label_samples[label] += new * per_embedding
-
-    def _shares(self) -> dict[str, float]:
-        """Of each label in the speech scored so far."""
-        scored = max(self._totals["scored"], 1)
-        return {label: n / scored for label, n in self._label_samples.items()}
 
     def _by_label(self, posteriors: NDArray[np.float32]) -> dict[str, float]:
         return dict(zip(self.labels, posteriors.tolist(), strict=True))

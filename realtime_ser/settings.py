@@ -96,6 +96,21 @@ class TraceSettings:
 
 
 @dataclass(frozen=True)
+class RestSettings:
+    """Where a long session begins anew, so that it can be heard in pieces: in a pause, once in `every_s`."""
+
+    every_s: int = 300
+    """The first so many seconds have no rest, so short recordings have none."""
+    range_db: float = 6.0
+    """Noise whose 20 ms frames differ by no more than this is steady."""
+    silent_dbfs: float = -60.0
+    """What is below this is silence, steady or not."""
+
+    def __post_init__(self) -> None:
+        _require(self.every_s >= 3, f"a rest every {self.every_s} s", "use 3 s or more")
+
+
+@dataclass(frozen=True)
 class SessionSettings:
     """All that decides what a session measures. Equal settings, model and samples give equal events."""
 
@@ -103,3 +118,4 @@ class SessionSettings:
     gate: GateSettings = field(default_factory=GateSettings)
     window: WindowSettings = field(default_factory=WindowSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
+    rest: RestSettings = field(default_factory=RestSettings)

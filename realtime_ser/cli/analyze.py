@@ -17,19 +17,22 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from realtime_ser.cli import options, places
-from realtime_ser.cli.work import Outcome, Rows, Work, analyze_recording
+from realtime_ser.cli.pieces import Piece, Span, hear_piece, spans_of
+from realtime_ser.cli.work import Outcome, Rows, Work, analyze_recording, join_recording
 from realtime_ser.errors import SinkError, SourceError, UsageError
 from realtime_ser.printable import plain_console, printable, say
 from realtime_ser.signals import StopRequested, StopSignals, leave_to_parent
 
 if TYPE_CHECKING:
+    from realtime_ser.session import Beginning
     from realtime_ser.sinks.csv import CsvSink
 
+T = TypeVar("T")
 _LONGEST_WAIT_S = 0.5
 """Windows answers Ctrl-C between two waits."""
 Result = Callable[[], Outcome | None]
@@ -237,23 +240,34 @@ def _running(
         from realtime_ser.cli.cluster import on_cluster
 
         return on_cluster(work, scheduler, jobs, signals)
-    if jobs == 1 or len(work) == 1:
+    spans = [spans_of(item, jobs) for item in work]
+    if sum(map(len, spans)) == 1 or jobs == 1:
 
         def stopped() -> bool:
             return signals.received is not None
 
         return nullcontext(partial(analyze_recording, item, stopped, bar.heard) for item in work)
-    return _in_processes(work, min(jobs, len(work)), signals)
+    return _in_processes(work, spans, jobs, signals, bar)
 
 
 @contextmanager
-def _in_processes(work: list[Work], jobs: int, signals: StopSignals) -> Iterator[Iterator[Result]]:
+def _in_processes(
+    work: list[Work], spans: list[list[Span]], jobs: int, signals: StopSignals, bar: ProgressBar
+) -> Iterator[Iterator[Result]]:
     context = get_context("spawn")
     stop = context.Event()
-    with ProcessPoolExecutor(jobs, context, _begin_worker, (stop,)) as pool:
-        futures = [pool.submit(_work, item) for item in work]
+    with (
+        tempfile.TemporaryDirectory(prefix="realtime-ser-") as folder,
+        ProcessPoolExecutor(min(jobs, sum(map(len, spans))), context, _begin_worker, (stop,)) as pool,
+    ):
+        futures: list[Future[Any]] = []
 
-        def result(future: Future[Outcome]) -> Outcome | None:
+        def submit(act: Callable[..., T], *arguments: Any) -> Future[T]:
+            future = pool.submit(act, *arguments)
+            futures.append(future)
+            return future
+
+        def result(future: Future[T]) -> T | None:
             try:
                 with signals.waiting():
                     while not future.done():
@@ -266,8 +280,31 @@ def _in_processes(work: list[Work], jobs: int, signals: StopSignals) -> Iterator
                     waiting.cancel()
                 return None if future.cancelled() else future.result()
 
+        def begun(number: int) -> Result:
+            item, parts = work[number], spans[number]
+            if len(parts) == 1:
+                return partial(result, submit(_work, item))
+            csvs = [Path(folder, f"{number}-{i}.csv") for i in range(len(parts))]
+            heard = [submit(_piece, item, part, csv) for part, csv in zip(parts, csvs, strict=True)]
+
+            def in_order() -> Iterator[Piece]:
+                for i, future in enumerate(heard, 1):
+                    if (piece := result(future)) is None:
+                        return
+                    bar.heard(piece.end_s, i / len(heard))
+                    yield piece
+                    piece.csv.unlink()
+
+            def again(part: Span, before: Beginning) -> Piece:
+                return hear_piece(item, part, csvs[parts.index(part)], known=before)
+
+            def joined() -> Outcome | None:
+                return join_recording(item, parts, in_order(), again)
+
+            return joined
+
         try:
-            yield (partial(result, future) for future in futures)
+            yield iter([begun(number) for number in range(len(work))])
         except BrokenProcessPool:
             raise SourceError("a process died, perhaps of too little memory", "--resume goes on") from None
         finally:
@@ -295,3 +332,7 @@ def _end_with_parent() -> None:
 
 def _work(item: Work) -> Outcome:
     return analyze_recording(item, _stop.is_set)
+
+
+def _piece(item: Work, span: Span, csv: Path) -> Piece:
+    return hear_piece(item, span, csv, _stop.is_set)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from realtime_ser.cli import options, places
+from realtime_ser.cli import options, pieces, places
 from realtime_ser.errors import RealtimeSerError
 from realtime_ser.settings import SessionSettings
 
 if TYPE_CHECKING:
+    from realtime_ser.events import SessionClosed
+    from realtime_ser.session import Beginning
     from realtime_ser.stages.profile import Profile
 
 Rows = Literal["hop", "utterance", "file"]
@@ -91,9 +93,9 @@ def _analyze(
     stopped: Callable[[], bool],
     heard: Callable[[float, float], None] | None,
 ) -> Outcome:
-    from realtime_ser.cli.stream import open_session, totals
+    from realtime_ser.cli.stream import open_session
     from realtime_ser.events import Event, Measurement, SessionClosed
-    from realtime_ser.sinks.csv import CsvSink, sidecar_path
+    from realtime_ser.sinks.csv import CsvSink
     from realtime_ser.sources.file import FileSource
     from realtime_ser.timeline.pool import FilePool
 
@@ -125,13 +127,35 @@ def _analyze(
                 heard(session.clock_s, session.clock_s / max(source.duration_s, session.clock_s))
         last = session.flush(reason, source.problem)
         deliver(last)
-        closed = [event for event in last if isinstance(event, SessionClosed)]
+    return _finish(work, csv, [event for event in last if isinstance(event, SessionClosed)], source.problem)
+
+
+def join_recording(
+    work: Work,
+    spans: list[pieces.Span],
+    heard: Iterable[pieces.Piece],
+    hear_again: Callable[[pieces.Span, Beginning], pieces.Piece],
+) -> Outcome:
+    """Its timeline of pieces that others have heard, as `analyze_recording` would write it."""
+    try:
+        with _timeline(work.result) as csv:
+            closed, problem = pieces.join_pieces(work, spans, heard, csv, hear_again)
+            return _finish(work, csv, [closed], problem)
+    except RealtimeSerError as error:
+        return Outcome(error=str(error))
+
+
+def _finish(work: Work, csv: Path, closed: list[SessionClosed], problem: str | None) -> Outcome:
+    """Put a timeline at its place, if it is whole."""
+    from realtime_ser.cli.stream import totals
+    from realtime_ser.sinks.csv import sidecar_path
+
     summary = "; ".join(totals(each) for each in closed)
-    if reason == "interrupted":
-        problem = f"interrupted after {closed[0].audio_s:.1f} s"
-        return Outcome(closed[0].audio_s, summary, problem, timeline=str(csv), interrupted=True)
+    audio_s = closed[0].audio_s
+    if closed[0].reason == "interrupted":
+        return Outcome(audio_s, summary, f"interrupted after {audio_s:.1f} s", timeline=str(csv), interrupted=True)
     if work.result is not None:
         # First what the rows are made with, then the rows: where a timeline is, its sidecar is too.
         places.store(sidecar_path(csv), f"{work.result}.json")
         places.store(csv, work.result)
-    return Outcome(closed[0].audio_s, summary, source.problem, timeline=work.result)
+    return Outcome(audio_s, summary, problem, timeline=work.result)

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,6 +206,18 @@ def _line(cells: Iterable[Any]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(cells)
     return line.getvalue()
+
+
+def renumbered_rows(piece: Path, file: str, utterances: int) -> Iterator[str]:
+    """The rows of a timeline of a piece of `file`, which so many utterances come before."""
+    # Before the seventh comma behind it nothing but numbers and words of ours stands in a row.
+    start = len(_line([file_cell(file), ""]))
+    with piece.open(encoding="utf-8", newline="") as rows:
+        next(rows, None)
+        for row in rows:
+            *cells, utterance, rest = row[start:-1].split(",", 6)
+            number = str(int(utterance) + utterances) if utterance else ""
+            yield row[:start] + ",".join((*cells, number, rest))
 
 
 def sidecar_path(path: Path) -> Path:

@@ -32,6 +32,8 @@ class FileSource:
         Of the blocks.
     name
         What to call it, if it is a copy of something else.
+    from_s, until_s
+        Where the first sample is, and the first that is left out; all if None. For a file that `seeks_exactly`.
 
     Raises
     ------
@@ -39,7 +41,14 @@ class FileSource:
         When opened: no such file, a folder, empty, not audio, or of a rate that no audio has.
     """
 
-    def __init__(self, path: Path | str, block_s: float = 0.5, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        block_s: float = 0.5,
+        name: str | None = None,
+        from_s: float = 0.0,
+        until_s: float | None = None,
+    ) -> None:
         self.path = path = Path(path)
         self.name = name = name or str(path)
         if path.is_dir():
@@ -62,6 +71,8 @@ class FileSource:
         self.problem: str | None = None
         """Why less was read than the file promised; None if all was well."""
         self._block_frames = max(1, round(self.rate_hz * block_s))
+        self._first = round(from_s * self.rate_hz)
+        self._end = None if until_s is None else round(until_s * self.rate_hz)
         self._size_lies = bool(_SIZE_LIE.search(self._file.extra_info))
 
     @property
@@ -69,12 +80,23 @@ class FileSource:
         """As libsndfile counts it."""
         return self._file.frames / self.rate_hz
 
+    @property
+    def seeks_exactly(self) -> bool:
+        """Whether a sample is the same wherever reading began: in formats that compress with losses it is not."""
+        exact = self._file.subtype.startswith(("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
+        return bool(exact and self._file.seekable() and not self._size_lies)
+
     def __iter__(self) -> Generator[NDArray[np.float32], None, None]:
-        done = 0
+        done = self._first
         with self._file as file:
+            if self._first:
+                file.seek(self._first)
             while True:
+                size = self._block_frames if self._end is None else min(self._block_frames, self._end - done)
+                if not size:
+                    return
                 try:
-                    block = file.read(self._block_frames, dtype="float32", always_2d=True)
+                    block = file.read(size, dtype="float32", always_2d=True)
                 except soundfile.LibsndfileError as error:
                     reason = error.error_string.rstrip(".")
                     self.problem = f"damaged after {done / self.rate_hz:.2f} s ({reason}); the rest was not read"

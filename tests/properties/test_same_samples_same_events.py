@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from realtime_ser import Session
 from realtime_ser.events import Event, Gap, Measurement, SessionClosed, SpeechEnded
+from realtime_ser.settings import RestSettings, SessionSettings
 from realtime_ser.stages.model import Model
 
 FEW = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -30,8 +31,10 @@ def essence(event: Event) -> dict[str, Any]:
     return fields
 
 
-def run(model: Model, samples: NDArray[Any], rate_hz: int, cuts: list[int]) -> list[dict[str, Any]]:
-    session = Session(model)
+def run(
+    model: Model, samples: NDArray[Any], rate_hz: int, cuts: list[int], how: SessionSettings | None = None
+) -> list[dict[str, Any]]:
+    session = Session(model, how)
     events: list[Event] = []
     for start, end in pairwise([0, *sorted(cuts), len(samples)]):
         events += session.push(samples[start:end], rate_hz)
@@ -57,6 +60,24 @@ def test_block_sizes_do_not_change_events(
     # A run of single samples somewhere, as the worst of callers does.
     lone = data.draw(st.integers(0, len(samples) - 300))
     assert run(model, samples, rate_hz, cuts + list(range(lone, lone + 300))) == run(model, samples, rate_hz, [])
+
+
+@FEW
+@given(data=st.data())
+def test_nor_do_they_where_a_session_begins_anew(
+    model: Model, speech: dict[int, NDArray[np.int16]], data: st.DataObject
+) -> None:
+    rate_hz = data.draw(st.sampled_from(RATES_HZ))
+    part, pause = speech[rate_hz][: 4 * rate_hz], np.zeros(2 * rate_hz, np.int16)
+    samples = np.concatenate([part, pause] * 3)
+    cuts = data.draw(st.lists(st.integers(0, len(samples)), max_size=20))
+    often = SessionSettings(rest=RestSettings(every_s=5))
+    found, seldom = run(model, samples, rate_hz, cuts, often), run(model, samples, rate_hz, [])
+    assert found == run(model, samples, rate_hz, [], often)
+    assert found[1:] != seldom[1:]  # a rest changes a little
+    numbers = [e["utterance"] for e in found if e["type"] == "speech.ended"]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert found[-1]["audio_s"] == seldom[-1]["audio_s"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
