@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from importlib.metadata import distribution
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -11,9 +12,9 @@ from common import RATE_HZ, compete
 CHUNK, CONTEXT = 512, 64
 settings = onnxruntime.SessionOptions()
 settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-session = onnxruntime.InferenceSession(
-    (files("silero_vad") / "data" / "silero_vad.onnx").read_bytes(), settings, providers=["CPUExecutionProvider"]
-)
+# Not by import: its package wants PyTorch.
+file = Path(str(distribution("silero-vad").locate_file("silero_vad/data/silero_vad.onnx")))
+session = onnxruntime.InferenceSession(file.read_bytes(), settings, providers=["CPUExecutionProvider"])
 
 
 def work(samples: np.ndarray) -> None:
