@@ -153,7 +153,8 @@ def kill_analyze(folder: Path, kills: int, rng: random.Random) -> Timelines:
     recordings = folder / "in"
     recordings.mkdir()
     for i in range(6):
-        soundfile.write(recordings / f"{i}.flac", np.tile(np.roll(samples, -i * rate_hz), 2), rate_hz)
+        repeats = 10 if i == 2 else 2  # one is heard in pieces
+        soundfile.write(recordings / f"{i}.flac", np.tile(np.roll(samples, -i * rate_hz), repeats), rate_hz)
     seen = Timelines()
     joined = True
     while seen.kills < kills:

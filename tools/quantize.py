@@ -111,9 +111,14 @@ def main(
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={"CalibPercentile": PERCENTILE},
         )
-        made = onnx.load(integer)
+        made, given = onnx.load(integer), onnx.load(source)
         del made.metadata_props[:]
-        made.metadata_props.extend(onnx.load(source).metadata_props)
+        made.metadata_props.extend(given.metadata_props)
+        # onnxruntime wrote down all that it knows, which an older one does not.
+        made.ir_version = given.ir_version
+        used = [domain for domain in made.opset_import if any(n.domain == domain.domain for n in made.graph.node)]
+        del made.opset_import[:]
+        made.opset_import.extend(used)
         output.mkdir(parents=True, exist_ok=True)
         onnx.save(made, output / "encoder.onnx")
     if output.resolve() != model.resolve():
