@@ -206,12 +206,14 @@ def join_pieces(
         utterances += len(piece.utterances)
         total.add(piece.tallies[-1])
         last = piece
-        if piece.interrupted:
-            break
+        if piece.interrupted or piece.problem:
+            break  # nor does one that hears it whole get past what is damaged
     if out is not None:
         out.close()
     end_s, problem = (last.end_s, last.problem) if last else (0.0, None)
-    whole = n_heard == len(spans) and not (last and last.interrupted)
+    whole = bool(problem) or n_heard == len(spans)
+    if last and last.interrupted:
+        whole = False
     closed = SessionClosed(
         session_id="",
         seq=0,

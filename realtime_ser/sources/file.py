@@ -32,8 +32,8 @@ class FileSource:
         Of the blocks.
     name
         What to call it, if it is a copy of something else.
-    from_s, until_s
-        Where the first sample is, and the first that is left out; all if None. For a file that `seeks_exactly`.
+    from_s
+        Where the first sample is; anywhere in a file that `seeks_exactly`.
 
     Raises
     ------
@@ -47,7 +47,6 @@ class FileSource:
         block_s: float = 0.5,
         name: str | None = None,
         from_s: float = 0.0,
-        until_s: float | None = None,
     ) -> None:
         self.path = path = Path(path)
         self.name = name = name or str(path)
@@ -72,7 +71,6 @@ class FileSource:
         """Why less was read than the file promised; None if all was well."""
         self._block_frames = max(1, round(self.rate_hz * block_s))
         self._first = round(from_s * self.rate_hz)
-        self._end = None if until_s is None else round(until_s * self.rate_hz)
         self._size_lies = bool(_SIZE_LIE.search(self._file.extra_info))
 
     @property
@@ -89,14 +87,11 @@ class FileSource:
     def __iter__(self) -> Generator[NDArray[np.float32], None, None]:
         done = self._first
         with self._file as file:
-            if self._first:
-                file.seek(self._first)
             while True:
-                size = self._block_frames if self._end is None else min(self._block_frames, self._end - done)
-                if not size:
-                    return
                 try:
-                    block = file.read(size, dtype="float32", always_2d=True)
+                    if self._first and done == self._first:
+                        file.seek(done)
+                    block = file.read(self._block_frames, dtype="float32", always_2d=True)
                 except soundfile.LibsndfileError as error:
                     reason = error.error_string.rstrip(".")
                     self.problem = f"damaged after {done / self.rate_hz:.2f} s ({reason}); the rest was not read"

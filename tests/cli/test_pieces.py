@@ -103,6 +103,18 @@ def test_a_damaged_piece_is_told_and_an_interrupted_one_keeps_what_was_heard(tmp
     assert join_recording(work, spans, iter([first, failed]), lambda s, k: failed).error == "t.wav: cannot be read"
 
 
+@pytest.mark.parametrize("fault", ["cut off", "damaged"])
+def test_a_damaged_recording_ends_where_it_does_for_one_process(tmp_path: Path, demo: Demo, fault: str) -> None:
+    recording = talk(tmp_path / "t.flac", demo, 2, "FLAC")
+    content = recording.read_bytes()
+    at = len(content) * 6 // 10
+    recording.write_bytes(content[:at] + (b"" if fault == "cut off" else bytes(20_000) + content[at + 20_000 :]))
+    whole = analyze_recording(order(recording, tmp_path / "whole.csv"))
+    joined, _ = in_pieces(order(recording, tmp_path / "joined.csv"), tmp_path)
+    assert timeless(tmp_path / "joined.csv") == timeless(tmp_path / "whole.csv")
+    assert (joined.summary, joined.problem) == (whole.summary, whole.problem)
+
+
 @pytest.mark.slow
 def test_the_program_uses_both_cores_for_one_recording(tmp_path: Path, demo: Demo) -> None:
     recording = talk(tmp_path / "t.flac", demo, 60, "FLAC")  # 28 minutes
