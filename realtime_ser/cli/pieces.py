@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from realtime_ser.stages.window_model import WindowModel
     from realtime_ser.tally import Tally
 
-PIECES_PER_JOB = 8
+PIECES_PER_JOB = 16
 """So that no process has long to wait for the last one."""
 
 
