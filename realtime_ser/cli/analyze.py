@@ -256,6 +256,7 @@ def _in_processes(
 ) -> Iterator[Iterator[Result]]:
     context = get_context("spawn")
     stop = context.Event()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # in those processes: there are as many as there are cores
     with (
         tempfile.TemporaryDirectory(prefix="realtime-ser-") as folder,
         ProcessPoolExecutor(min(jobs, sum(map(len, spans))), context, _begin_worker, (stop,)) as pool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch belongs to the [train] extra")
@@ -79,3 +81,33 @@ def test_export_gives_the_same_numbers_and_fits_the_contract(net: torch.nn.Modul
     np.testing.assert_allclose(embeddings, expected[0].numpy(), atol=1e-3)
     posteriors = torch.softmax(net.head(expected) / 1.5, dim=1)
     np.testing.assert_allclose(model.head().push(embeddings[None]), posteriors.numpy(), atol=1e-4)
+
+
+@torch.no_grad()
+def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
+    net: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    import onnx
+
+    from realtime_ser.stages.model import load_model
+    from tools import quantize
+    from tools.export import export
+
+    rng = np.random.default_rng(0)
+    heard = [(rng.standard_normal((256, 64)) * 15 - 30).astype(np.float32) for _ in range(4)]
+    monkeypatch.setattr(quantize, "speech", lambda *_: iter(heard))
+    settings = {"id": "tiny", "licence": "test", "labels": ["neutral", "happy"], "clips_per_epoch": {}}
+    plain, integer = tmp_path / "plain", tmp_path / "integer"
+    net.head.classify = torch.nn.Linear(net.head.classify.in_features, 2)
+    export(net, settings, 1.0, plain)
+    quantize.main(plain, tmp_path, tmp_path, integer)
+    before, after = load_model(str(plain)), load_model(str(integer))
+    frames = heard[0][:128]
+    a, b = (model.encoder().push(frames).ravel() for model in (before, after))
+    assert np.corrcoef(a, b)[0, 1] > 0.99
+    assert after.contract.model_id == before.contract.model_id
+    found = onnx.load(integer / "encoder.onnx").graph.initializer
+    weights = [w for w in found if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4]
+    assert len(weights) == sum(node.op_type == "Conv" for node in onnx.load(plain / "encoder.onnx").graph.node)
+    assert max(np.abs(onnx.numpy_helper.to_array(w).astype(int)).max() for w in weights) <= 64  # 7 bits
