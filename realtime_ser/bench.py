@@ -19,6 +19,7 @@ from realtime_ser.resources import peak_memory_mb
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, WindowSettings
 from realtime_ser.sources.demo import demo_path
+from realtime_ser.stages.calls import Steps
 from realtime_ser.stages.model import Model
 
 BLOCK_S = 0.05
@@ -38,7 +39,7 @@ _STAGES = {
 
 
 class _Timed:
-    """A stage whose calls of `push` are timed."""
+    """A stage whose calls of `push` or `steps` are timed."""
 
     def __init__(self, stage: Any) -> None:
         self._stage = stage
@@ -47,6 +48,12 @@ class _Timed:
     def push(self, *arguments: Any) -> Any:
         begun = time.perf_counter()
         given = self._stage.push(*arguments)
+        self.times_s.append(time.perf_counter() - begun)
+        return given
+
+    def steps(self, *arguments: Any) -> Steps[Any]:
+        begun = time.perf_counter()
+        given = yield from self._stage.steps(*arguments)
         self.times_s.append(time.perf_counter() - begun)
         return given
 

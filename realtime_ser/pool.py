@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,11 +17,14 @@ from realtime_ser.errors import RealtimeSerError, SettingsError
 from realtime_ser.events import Event
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.calls import Call, Outputs, Steps, run_together
 from realtime_ser.stages.resample import check_rate, to_float32
 
 Act = Callable[[Session], list[Event]]
 OVERLOAD = "pool_overload"
 """The cause of a gap where the pool could not keep up."""
+MOST_TOGETHER = 16
+"""Runs of a network in one. More save no more (docs/architecture.md), and the first would wait for the last."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,22 @@ class _Stream:
         return todo
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """A stream that is being heard, and stands still while it waits for a network."""
+
+    key: str
+    stream: _Stream
+    steps: Steps[Heard]
+
+
 class SessionPool:
     """Sessions of many live streams: any thread pushes and never waits, one thread hears.
 
-    Each stream's events are those that its session would give alone. What waits of a stream is heard at once, however
-    many blocks it came in, so the more there is to do, the less a second of audio costs. A stream of which more than
-    `longest_wait_s` would wait loses all that waits, as one `gap` with the cause `pool_overload`, and goes on with what
-    is new; no other stream loses anything by it.
+    Each stream's events are those that its session would give alone; a network runs for up to 16 streams at once. What
+    waits of a stream is heard at once, however many blocks it came in, so the more there is to do, the less a second of
+    audio costs. A stream of which more than `longest_wait_s` would wait loses all that waits, as one `gap` with the
+    cause `pool_overload`, and goes on with what is new; no other stream loses anything by it.
 
     Parameters
     ----------
@@ -100,6 +113,10 @@ class SessionPool:
         self._streams: dict[str, _Stream] = {}
         self._due: dict[str, None] = {}
         """Streams with something to do, those first that have waited longest."""
+        self._asking: dict[tuple[object, ...], list[tuple[_Turn, Call]]] = {}
+        """Turns that wait for a network, by the kind of run."""
+        self._heard: deque[Heard] = deque()
+        """Turns that have ended and are not told yet."""
         self._changed = threading.Condition()
 
     def add(self, key: str, session: Session) -> None:
@@ -142,6 +159,7 @@ class SessionPool:
 
     def hear(self, timeout_s: float = 0.0) -> Iterator[Heard]:
         """One round: each stream with something to do has its turn. If none has, wait for one up to `timeout_s`."""
+        yield from self._answer(1)  # what is left of a round that was not heard to its end
         with self._changed:
             self._changed.wait_for(lambda: self._due, timeout_s)
             turns = len(self._due)
@@ -150,14 +168,35 @@ class SessionPool:
                 key = next(iter(self._due))
                 del self._due[key]
                 stream = self._streams[key]
-                todo = stream.take()
-            heard = _hear(key, stream.session, todo)
+                steps = _steps(key, stream.session, stream.take())
+            self._advance(_Turn(key, stream, steps), None)
+            yield from self._answer(MOST_TOGETHER)
+        yield from self._answer(1)
+
+    def _answer(self, at_least: int) -> Iterator[Heard]:
+        """Run what at least so many turns wait for, and tell which turns have ended."""
+        while self._asking and len(waiting := max(self._asking.values(), key=len)) >= at_least:
+            calls = [call for _, call in waiting]
+            del self._asking[calls[0].kind]
+            for (turn, _), given in zip(waiting, run_together(calls), strict=True):
+                self._advance(turn, given)
+        while self._heard:
+            yield self._heard.popleft()
+
+    def _advance(self, turn: _Turn, given: Outputs | None) -> None:
+        """Up to the next run of a network, or to the turn's end."""
+        try:
+            call = turn.steps.send(given)  # type: ignore[arg-type]  # None begins
+        except StopIteration as stop:
+            heard: Heard = stop.value
             with self._changed:
                 # It may have been closed since its turn began; then its last events are still to come.
-                if heard.error or (stream.closing and not stream.waiting):
-                    del self._streams[key]
-                    self._due.pop(key, None)
-            yield heard
+                if heard.error or (turn.stream.closing and not turn.stream.waiting):
+                    del self._streams[turn.key]
+                    self._due.pop(turn.key, None)
+            self._heard.append(heard)
+        else:
+            self._asking.setdefault(call.kind, []).append((turn, call))
 
     def __len__(self) -> int:
         """Streams in the pool."""
@@ -174,12 +213,12 @@ class SessionPool:
         self._changed.notify()
 
 
-def _hear(key: str, session: Session, todo: list[_Audio | Act]) -> Heard:
+def _steps(key: str, session: Session, todo: list[_Audio | Act]) -> Steps[Heard]:
     events: list[Event] = []
     try:
         for item in todo:
             if isinstance(item, _Audio):
-                events += session.push(np.concatenate(item.blocks), item.rate_hz, item.arrived)
+                events += yield from session.steps(np.concatenate(item.blocks), item.rate_hz, item.arrived)
             else:
                 events += item(session)
     except RealtimeSerError as error:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from realtime_ser import events
 from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.settings import RATE_HZ, SessionSettings
+from realtime_ser.stages.calls import Steps, alone
 from realtime_ser.stages.clean import Cleaner
 from realtime_ser.stages.gate import (
     GateOutput,
@@ -185,6 +186,12 @@ class Session:
         ModelError
             If the model gives anything but scores. The open utterance is given up; `flush` tells the rest.
         """
+        return alone(self.steps(block, sample_rate, arrived))
+
+    def steps(
+        self, block: NDArray[Any], sample_rate: int = RATE_HZ, arrived: float | None = None
+    ) -> Steps[list[events.Event]]:
+        """`push`, asking for each run of a network: what `SessionPool` runs for many sessions at once."""
         if self._closed:
             raise SettingsError("push after flush", "begin a new Session")
         begun = time.perf_counter() if arrived is None else arrived
@@ -195,7 +202,7 @@ class Session:
             samples.shape[1],
         ):
             replacement = Resampler(sample_rate, samples.shape[1])
-            self._end_of_stretch(begun)
+            yield from self._end_of_stretch(begun)
             self._resampler = replacement
             begun_s = self._beginning.at_s if self._rest is None else 0.0
             self._rest = RestFinder(self._settings.rest, sample_rate, begun_s, rested=begun_s > 0)
@@ -207,12 +214,12 @@ class Session:
             samples = samples[len(part) :]
             self._native_samples += len(part)
             try:
-                self._hear(self._resampler.push(part), begun)
+                yield from self._hear(self._resampler.push(part), begun)
             except ModelError:
                 self._begin_stretch()  # `flush` can still tell all that was heard before
                 raise
             if rest:
-                self._begin_anew(begun)
+                yield from self._begin_anew(begun)
         return self._take()
 
     def gap(self, lost_samples: int, cause: str) -> list[events.Event]:
@@ -220,7 +227,7 @@ class Session:
         if self._closed or lost_samples <= 0:
             raise SettingsError(f"gap of {lost_samples} samples", "give a positive number, before flush")
         self._created()
-        self._end_of_stretch(time.perf_counter())
+        alone(self._end_of_stretch(time.perf_counter()))
         start = self._base
         self._base += lost_samples
         self._gate.reset(self._base)
@@ -253,7 +260,7 @@ class Session:
         if self._closed:
             return []
         self._created()
-        self._end_of_stretch(time.perf_counter())
+        alone(self._end_of_stretch(time.perf_counter()))
         end = self._clock()
         if problem:
             remedy = "what came before it is analysed"
@@ -314,25 +321,25 @@ class Session:
         taken, self._events = self._events, []
         return taken
 
-    def _end_of_stretch(self, begun: float) -> None:
+    def _end_of_stretch(self, begun: float) -> Steps[None]:
         """Hear all that is still inside, close speech, and move the clock's base up to here."""
         try:
             if self._resampler is not None:
-                self._hear(self._resampler.flush(), begun)
+                yield from self._hear(self._resampler.flush(), begun)
                 for bad in self._resampler.bad:
                     self._notice(bad_samples(bad.count))
             for output in self._gate.flush():
-                self._follow(output, begun)
+                yield from self._follow(output, begun)
             if self._at > self._hop_start:
                 self._silence(self._at, begun)
         finally:  # the model may have failed
             self._begin_stretch()
 
-    def _begin_anew(self, begun: float) -> None:
+    def _begin_anew(self, begun: float) -> Steps[None]:
         """At a rest, and as if here were the start: what comes depends on nothing before."""
         assert self._resampler is not None
         same = Resampler(self._resampler.rate_hz, self._resampler.channels)
-        self._end_of_stretch(begun)
+        yield from self._end_of_stretch(begun)
         self._monitor.reset()
         self._trace.reset()
         self._levels.clear()
@@ -348,7 +355,7 @@ class Session:
         self._gate.reset(end)
         self._at = self._hop_start = end
 
-    def _hear(self, samples: NDArray[np.float32], begun: float) -> None:
+    def _hear(self, samples: NDArray[np.float32], begun: float) -> Steps[None]:
         bad = self._resampler.bad if self._resampler else []
         heard = self._cleaner.push(samples)
         clipped = self._cleaner.clipped
@@ -363,12 +370,12 @@ class Session:
                 self._levels.add(output.frame, n_clipped)
                 for notice in self._monitor.push(output.frame, n_clipped):
                     self._notice(notice)
-            self._follow(output, begun)
+            yield from self._follow(output, begun)
 
     def _notice(self, notice: Notice) -> None:
         self._emit(events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy)
 
-    def _follow(self, output: GateOutput, begun: float) -> None:
+    def _follow(self, output: GateOutput, begun: float) -> Steps[None]:
         match output:
             case Silence(at=at):
                 if at - self._hop_start >= self._hop_samples:
@@ -378,35 +385,35 @@ class Session:
                 self._segment = output
                 self._measured = False
                 self._emit(events.SpeechStarted, output.start, output.at, utterance=self._utterance)
-                self._speech(output.samples, begun)
+                yield from self._speech(output.samples, begun)
             case SpeechContinued(samples=samples):
-                self._speech(samples, begun)
+                yield from self._speech(samples, begun)
             case SpeechClosed():
-                self._close_speech(output, begun)
+                yield from self._close_speech(output, begun)
 
     def _silence(self, end: int, begun: float) -> None:
         levels = self._levels.take() | {"snr_db": None}
         self._measure(self._hop_start, end, "hop", begun, state="no_speech", scores={}, scores_smooth={}, **levels)
         self._hop_start = end
 
-    def _speech(self, samples: NDArray[np.float32], begun: float) -> None:
+    def _speech(self, samples: NDArray[np.float32], begun: float) -> Steps[None]:
         frames = self._features.push(samples)
         if len(frames):
-            self._embedded(self._encoder.push(frames), begun)
+            yield from self._embedded((yield from self._encoder.steps(frames)), begun)
 
-    def _embedded(self, embeddings: NDArray[np.float32], begun: float) -> None:
+    def _embedded(self, embeddings: NDArray[np.float32], begun: float) -> Steps[None]:
         for window in self._window.push(embeddings):
-            self._score(window, "hop", begun)
+            yield from self._score(window, "hop", begun)
 
-    def _close_speech(self, closed: SpeechClosed, begun: float) -> None:
+    def _close_speech(self, closed: SpeechClosed, begun: float) -> Steps[None]:
         opened = self._segment
         assert opened is not None  # the gate closes only what it opened
         # What is left of frames is shorter than 0.25 s, and the gate has waited 0.6 s of silence before it closed.
         self._features.reset()
-        self._embedded(self._encoder.flush(), begun)
+        yield from self._embedded((yield from self._encoder.flush_steps()), begun)
         measurement = None
         for window in self._window.flush():
-            measurement = self._score(window, "utterance", begun)
+            measurement = yield from self._score(window, "utterance", begun)
         duration = closed.speech_end - opened.onset
         self._emit(
             events.SpeechEnded,
@@ -422,12 +429,12 @@ class Session:
         if notice := self._tally.doubt():
             self._notice(notice)
 
-    def _score(self, window: Window, trigger: events.Trigger, begun: float) -> events.Measurement:
+    def _score(self, window: Window, trigger: events.Trigger, begun: float) -> Steps[events.Measurement]:
         opened = self._segment
         assert opened is not None  # windows exist only inside a segment
         per_embedding = self._model.contract.embedding_samples
         start, end = opened.start + window.start * per_embedding, opened.start + window.end * per_embedding
-        posteriors = self._head.push(window.embeddings[None])[0]
+        posteriors = (yield from self._head.steps(window.embeddings[None]))[0]
         relative = self._profile.adjust(posteriors) if self._profile else posteriors
         follows = trigger == "hop" or not self._measured
         # An utterance too short for a hop still moves the trace.

@@ -21,6 +21,9 @@ FRAME_S = FeatureSettings().hop_samples / RATE_HZ
 class AugmentSettings:
     """Probabilities per clip, and ranges."""
 
+    warp: float = 0.1
+    warp_bands: float = 2.0
+    range: float = 0.2
     equaliser_tilt_db: float = 4.0
     equaliser_ripple_db: float = 2.0
     band_limit: float = 0.05
@@ -37,6 +40,23 @@ def power(db: Tensor) -> Tensor:
 
 def decibel(value: Tensor) -> Tensor:
     return 10 * torch.log10(value.clamp_min(1e-10))
+
+
+def warp(db: Tensor, settings: AugmentSettings) -> Tensor:
+    """Another vocal tract (Jaitly and Hinton, 2013): the mel axis stretched and shifted."""
+    batch, n_frames, bands = db.shape
+    stretch = 1 + settings.warp * (2 * torch.rand(batch, 1) - 1)
+    shift = settings.warp_bands * (2 * torch.rand(batch, 1) - 1)
+    at = (torch.arange(bands) * stretch + shift).clamp(0, bands - 1)
+    below = at.long().clamp(max=bands - 2)
+    index = below[:, None].expand(batch, n_frames, bands)
+    return torch.lerp(db.gather(2, index), db.gather(2, index + 1), (at - below)[:, None])
+
+
+def scale_range(db: Tensor, settings: AugmentSettings) -> Tensor:
+    """Gain controls and compressors: each clip's dynamics, about its mean, wider or narrower."""
+    mean = db.mean(dim=1, keepdim=True)
+    return mean + (db - mean) * (1 + settings.range * (2 * torch.rand(len(db), 1, 1) - 1))
 
 
 def equalise(db: Tensor, settings: AugmentSettings) -> Tensor:
@@ -117,10 +137,12 @@ def mask(db: Tensor, settings: AugmentSettings) -> Tensor:
 
 def augment(db: Tensor, noises: Tensor, settings: AugmentSettings) -> Tensor:
     """All of the above, in the order in which the world does it."""
+    db = warp(db, settings)
     db = reverberate(db, settings)
     db = add_noise(db, noises, settings)
     db = equalise(db, settings)
     db = limit_band(db, settings)
+    db = scale_range(db, settings)
     return mask(db, settings)
 
 

@@ -38,7 +38,9 @@ class RunningMean(nn.Module):
     def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """`frames` (batch, n, 64) in dB, `state` (batch, 65); returns (batch, 2, n, 64) and the next state."""
         weight = torch.pow(10.0, frames.mean(dim=2, keepdim=True) * (LOUDNESS_EXPONENT / 10))
-        state = FORGET * state + torch.cat(((frames * weight).sum(dim=1), weight.sum(dim=1)), dim=1)
+        # Sums as products of matrices: onnxruntime adds each stream's numbers in the same order, alone or in a batch.
+        sums = weight.transpose(1, 2) @ torch.cat((frames, torch.ones_like(weight)), dim=2)
+        state = FORGET * state + sums[:, 0]
         mean = (state[:, :N_MELS] / state[:, N_MELS:])[:, None]
         views = torch.stack((frames - mean, frames - mean.mean(dim=2, keepdim=True)), dim=1)
         return (views / SCALE_DB).clamp(-LIMIT, LIMIT), state
@@ -150,9 +152,10 @@ class Head(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask[:, :, None], -1e4)
         weight = torch.softmax(scores, dim=1)
-        mean = (weight * embeddings).sum(dim=1)
-        variance = (weight * (embeddings - mean[:, None]).square()).sum(dim=1)
-        pooled = torch.cat((mean, (variance + 1e-5).sqrt()), dim=1)
+        sum_of = torch.ones_like(embeddings[:, None, :, 0])
+        mean = sum_of @ (weight * embeddings)
+        variance = sum_of @ (weight * (embeddings - mean).square())
+        pooled = torch.cat((mean, (variance + 1e-5).sqrt()), dim=2)[:, 0]
         return self.classify(self.dropout(self.norm(pooled)))
 
 

@@ -30,7 +30,7 @@ SPEEDS = (1.0, 0.9, 1.1)
 DEGRADED_VIEWS = 2
 VIEWS = len(SPEEDS) + DEGRADED_VIEWS
 ROOMS = 60
-VERSION = 3
+VERSION = 4
 """Of what follows; a change makes new cache files."""
 
 Frames = NDArray[np.float16]

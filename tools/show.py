@@ -68,6 +68,8 @@ def frames_of(db: torch.Tensor, other: torch.Tensor, noise: torch.Tensor) -> dic
     noises = noise[None].expand(2, -1, -1)
     torch.manual_seed(0)
     steps: dict[str, Callable[[], torch.Tensor]] = {
+        "frames: vocal tract": lambda: augment.warp(two, s),
+        "frames: compressor": lambda: augment.scale_range(two, s),
         "frames: equaliser": lambda: augment.equalise(two, s),
         "frames: narrow band": lambda: augment.limit_band(two, s),
         "frames: room": lambda: augment.reverberate(two, s),

@@ -21,6 +21,7 @@ from onnxruntime import InferenceSession
 
 from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.calls import Call, Outputs, Steps, alone
 from realtime_ser.stages.features import FeatureExtractor, FeatureSettings, mel_filterbank
 from realtime_ser.stages.network import LONGEST_METADATA, Apart, in_process, reason
 
@@ -221,6 +222,15 @@ def _check_shapes(session: InferenceSession | Apart, inputs: dict[str, list[int 
             )
 
 
+def run(
+    session: InferenceSession | Apart, outputs: tuple[str, ...], feed: dict[str, NDArray[np.float32]]
+) -> Steps[Outputs]:
+    """A network's outputs. A stranger's is run here: it may take one stream only, or mix those of a batch."""
+    if isinstance(session, Apart):
+        return session.run(outputs, feed)
+    return (yield Call(session, outputs, feed))
+
+
 class Encoder:
     """Log-mel frames of an utterance → embeddings, each computed once: the first chunks at once, then one by one."""
 
@@ -240,19 +250,24 @@ class Encoder:
         ModelError
             If the model gives anything but finite numbers, as many as its contract says.
         """
+        return alone(self.steps(frames))
+
+    def steps(self, frames: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
+        """`push`, asking for each run of the network."""
         c = self._contract
         waiting = np.concatenate((self._waiting, frames))
         outputs = [np.empty((0, c.dim), np.float32)]
         while len(waiting) >= (size := c.chunk_frames * (1 if self._begun else c.first_chunks)):
-            outputs.append(self._run(waiting[:size]))
+            outputs.append((yield from self._run(waiting[:size])))
             waiting = waiting[size:]
         self._waiting = waiting
         return np.concatenate(outputs)
 
-    def flush(self) -> NDArray[np.float32]:
+    def flush_steps(self) -> Steps[NDArray[np.float32]]:
         """End of the utterance: the embeddings of one that was too short for the first call."""
-        c = self._contract
-        left = self._run(self._waiting) if len(self._waiting) else np.empty((0, c.dim), np.float32)
+        left = np.empty((0, self._contract.dim), np.float32)
+        if len(self._waiting):
+            left = yield from self._run(self._waiting)
         self.reset()
         return left
 
@@ -262,10 +277,10 @@ class Encoder:
         self._waiting = np.empty((0, self._contract.features.n_mels), np.float32)
         self._begun = False
 
-    def _run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(self, frames: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
         self._begun = True
         feed = {"frames": frames[None], "state": self._state}
-        embeddings, self._state = self._session.run(("embeddings", "next_state"), feed)
+        embeddings, self._state = yield from run(self._session, ("embeddings", "next_state"), feed)
         c = self._contract
         shapes = (1, len(frames) // c.chunk_frames * c.chunk_embeddings, c.dim), (1, c.state_size)
         if (embeddings.shape, self._state.shape) != shapes:
@@ -291,7 +306,11 @@ class Head:
         ModelError
             If the model gives anything but probabilities.
         """
-        (posteriors,) = self._session.run(("posteriors",), {"embeddings": embeddings})
+        return alone(self.steps(embeddings))
+
+    def steps(self, embeddings: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
+        """`push`, asking for the run of the network."""
+        (posteriors,) = yield from run(self._session, ("posteriors",), {"embeddings": embeddings})
         c = self._contract
         if posteriors.shape != (shape := (len(embeddings), len(c.labels))):
             raise ModelError(

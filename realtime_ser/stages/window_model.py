@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from realtime_ser.errors import ModelError
+from realtime_ser.stages.calls import Steps
 from realtime_ser.stages.features import FeatureExtractor
 from realtime_ser.stages.model import CONTRACT_KEY, Contract, are_probabilities, open_session, parse_contract
 from realtime_ser.stages.network import LONGEST_METADATA, Apart
@@ -53,12 +54,14 @@ class WaveformFrames:
 class FrameEncoder:
     """Hands frames through: there is nothing to embed before the window is whole."""
 
-    def push(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    def steps(self, frames: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
         """Frames of shape (n, dim), as they are."""
+        yield from ()
         return frames
 
-    def flush(self) -> NDArray[np.float32]:
+    def flush_steps(self) -> Steps[NDArray[np.float32]]:
         """Holds nothing back."""
+        yield from ()
         return np.empty((0, 0), np.float32)
 
     def reset(self) -> None:
@@ -132,6 +135,11 @@ class WindowHead:
                 f"{m.contract.model_id}: gives no probabilities", 'if they are logits, say "output": "logits"'
             )
         return scores
+
+    def steps(self, windows: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
+        """`push`; asks for nothing, for a stranger's network is no one else's (`stages/model.py`)."""
+        yield from ()
+        return self.push(windows)
 
 
 def load_window_model(path: Path) -> WindowModel:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from realtime_ser import Session, SessionPool
 from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.events import Event, Gap, Marker, Measurement, SessionClosed
-from realtime_ser.pool import OVERLOAD
+from realtime_ser.pool import MOST_TOGETHER, OVERLOAD
 from realtime_ser.stages.model import Model
 
 FEW = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -93,6 +93,25 @@ def test_threads_push_while_one_hears(model: Model, speech: NDArray[np.int16]) -
     while len(pool):
         for turn in pool.hear(timeout_s=1):
             heard.setdefault(turn.key, []).extend(turn.events)
+    expected = alone(model, speech, 16_000)
+    assert all([essence(e) for e in heard[key]] == expected for key in keys)
+
+
+def test_many_streams_share_runs_and_a_round_may_be_left_in_its_middle(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool(longest_wait_s=60)
+    heard: dict[str, list[Event]] = {}
+    keys = [str(i) for i in range(3 * MOST_TOGETHER)]
+    for key in keys:
+        pool.add(key, Session(model))
+    for start in range(0, len(speech), 9_000):
+        for key in keys:
+            pool.push(key, speech[start : start + 9_000])
+        while (turn := next(pool.hear(), None)) is not None:
+            heard.setdefault(turn.key, []).extend(turn.events)
+    for key in keys:
+        pool.close(key)
+    drain(pool, heard)
+    assert len(pool) == 0
     expected = alone(model, speech, 16_000)
     assert all([essence(e) for e in heard[key]] == expected for key in keys)
 
