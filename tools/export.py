@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,24 +28,53 @@ from tools.splits import crema_d_validation
 from tools.sums import write_sums
 from tools.train import gather, predict
 
+FRAMES_PER_S = CHUNK_FRAMES * 4
+EMBEDDINGS_PER_S = FRAMES_PER_S // FRAMES_PER_EMBEDDING
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What logits are divided by: the less was heard, the less sure the scores (`fit_temperature`)."""
+
+    long: float = 1.0
+    """Of a window without end."""
+    short: float = 0.0
+    """This by the window's seconds is added."""
+
 
 class Posteriors(nn.Module):
     """The head with its temperature and softmax."""
 
-    def __init__(self, head: Head, temperature: float) -> None:
+    def __init__(self, head: Head, temperature: Temperature) -> None:
         super().__init__()
         self.head = head
         self.temperature = temperature
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        return torch.softmax(self.head(embeddings) / self.temperature, dim=1)
+        heard_s = torch.ones_like(embeddings[:, :, 0]).sum(dim=1, keepdim=True) / EMBEDDINGS_PER_S
+        return torch.softmax(self.head(embeddings) / (self.temperature.long + self.temperature.short / heard_s), dim=1)
 
 
-def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> float:
-    """The temperature of least cross-entropy (Guo et al., 2017), by a search over 0.5 to 4."""
-    grid = np.exp(np.linspace(np.log(0.5), np.log(4), 200))
-    x, y = torch.from_numpy(logits), torch.from_numpy(truth)
-    return float(grid[np.argmin([float(functional.cross_entropy(x / t, y)) for t in grid])])
+def fit_temperature(
+    logits: Sequence[NDArray[np.float32]], heard_s: NDArray[np.float64], truth: NDArray[np.intp]
+) -> Temperature:
+    """The temperature of least cross-entropy (Guo et al., 2017) over windows of several lengths.
+
+    `logits`: for each length those of all clips, (clips, labels); `heard_s`: how much each holds, (lengths, clips).
+    """
+    x, y = torch.from_numpy(np.stack(logits)), torch.from_numpy(truth)
+    heard = torch.from_numpy(heard_s).float()[:, :, None]
+
+    def entropy(temperature: Temperature) -> float:
+        scaled = x / (temperature.long + temperature.short / heard)
+        return sum(float(functional.cross_entropy(part, y)) for part in scaled)
+
+    grid = [Temperature(a, b) for a in np.arange(0.4, 2.0, 0.02) for b in np.arange(0.0, 1.0, 0.02)]
+    return min(grid, key=entropy)
+
+
+WINDOWS_S = (1.0, 1.5, 2.0, 3.0)
+"""Lengths that the temperature is fitted on, from a segment's start as a session scores them; besides whole clips."""
 
 
 AFTER_SHARE = 0.75
@@ -93,7 +124,7 @@ def write_onnx(
     onnx.save(model, path)
 
 
-def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, folder: Path) -> None:
+def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: Temperature, folder: Path) -> None:
     """Write both files of a model, and their hashes."""
     features = FeatureSettings()
     filterbank = mel_filterbank(RATE_HZ, features.frame_samples, features.n_mels, features.fmin_hz, features.fmax_hz)
@@ -114,7 +145,7 @@ def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: float, 
         "dim": encoder.dim,
         "state_size": encoder.state_size,
         "window_s": [0.5, 10.0],
-        "temperature": temperature,
+        "temperature": asdict(temperature),
     }
     folder.mkdir(parents=True, exist_ok=True)
     example = {
@@ -146,8 +177,11 @@ def main(
     speakers = crema_d_validation(splits)
     validation = everyone.part([i for i, c in enumerate(everyone.clips) if c.speaker in speakers])
     truth = np.array([settings["labels"].index(c.emotion) for c in validation.clips])
-    logits = predict(net, [views[0] for views in validation.frames])
-    temperature = fit_temperature(logits, truth)
+    whole = [views[0] for views in validation.frames]
+    lengths = [*([f[: round(s * FRAMES_PER_S)] for f in whole] for s in WINDOWS_S), whole]
+    logits = [predict(net, frames) for frames in lengths]
+    heard_s = np.array([[max(len(f), CHUNK_FRAMES) / FRAMES_PER_S for f in frames] for frames in lengths])
+    temperature = fit_temperature(logits, heard_s, truth)
     settings["clips_per_epoch"] = {
         name: n
         for name, n in settings["clips_per_epoch"].items()
@@ -156,8 +190,8 @@ def main(
     export(net, settings, temperature, output)
     sizes = sum(p.stat().st_size for p in output.glob("*.onnx"))
     print(
-        f"{output}: temperature {temperature:.2f}, {sizes / 1e6:.1f} MB, "
-        f"accuracy {np.mean(logits.argmax(1) == truth):.3f}"
+        f"{output}: temperature {temperature.long:.2f} + {temperature.short:.2f} / s, {sizes / 1e6:.1f} MB, "
+        f"accuracy {np.mean(logits[-1].argmax(1) == truth):.3f}"
     )
 
 

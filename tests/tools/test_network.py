@@ -64,7 +64,7 @@ def test_export_gives_the_same_numbers_and_fits_the_contract(net: torch.nn.Modul
     import numpy as np
 
     from realtime_ser.stages.model import load_model
-    from tools.export import export
+    from tools.export import Temperature, export
 
     settings = {
         "id": "tiny",
@@ -73,13 +73,13 @@ def test_export_gives_the_same_numbers_and_fits_the_contract(net: torch.nn.Modul
         "clips_per_epoch": {},
     }
     folder = Path(str(tmp_path)) / "tiny"
-    export(net, settings, 1.5, folder)
+    export(net, settings, Temperature(long=0.8, short=0.4), folder)
     model = load_model(folder)
     frames = (np.random.default_rng(0).standard_normal((128, 64)) * 15 - 30).astype(np.float32)
     embeddings = model.encoder().push(frames)
     expected = net.embed(torch.from_numpy(frames)[None])
     np.testing.assert_allclose(embeddings, expected[0].numpy(), atol=1e-3)
-    posteriors = torch.softmax(net.head(expected) / 1.5, dim=1)
+    posteriors = torch.softmax(net.head(expected) / (0.8 + 0.4 / 2), dim=1)  # 128 frames are 2 s
     np.testing.assert_allclose(model.head().push(embeddings[None]), posteriors.numpy(), atol=1e-4)
 
 
@@ -92,7 +92,7 @@ def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
 
     from realtime_ser.stages.model import load_model
     from tools import quantize
-    from tools.export import export
+    from tools.export import Temperature, export
 
     rng = np.random.default_rng(0)
     heard = [(rng.standard_normal((256, 64)) * 15 - 30).astype(np.float32) for _ in range(4)]
@@ -100,7 +100,7 @@ def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
     settings = {"id": "tiny", "licence": "test", "labels": ["neutral", "happy"], "clips_per_epoch": {}}
     plain, integer = tmp_path / "plain", tmp_path / "integer"
     net.head.classify = torch.nn.Linear(net.head.classify.in_features, 2)
-    export(net, settings, 1.0, plain)
+    export(net, settings, Temperature(), plain)
     quantize.main(plain, tmp_path, tmp_path, integer)
     before, after = load_model(str(plain)), load_model(str(integer))
     frames = heard[0][:128]
@@ -111,3 +111,20 @@ def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
     weights = [w for w in found if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4]
     assert len(weights) == sum(node.op_type == "Conv" for node in onnx.load(plain / "encoder.onnx").graph.node)
     assert max(np.abs(onnx.numpy_helper.to_array(w).astype(int)).max() for w in weights) <= 64  # 7 bits
+
+
+def test_short_windows_are_less_sure_if_they_are_less_often_right() -> None:
+    import numpy as np
+
+    from tools.export import fit_temperature
+
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 4000)
+    # Equally extreme logits, of which the short windows' are right half as often.
+    told = {share: np.where(rng.random(4000) < share, truth, rng.integers(0, 3, 4000)) for share in (0.4, 0.8)}
+    logits = [3 * np.eye(3, dtype=np.float32)[told[share]] for share in (0.4, 0.8)]
+    found = fit_temperature(logits, np.repeat([[0.5], [4.0]], 4000, axis=1), truth)
+    for heard_s, scores, share in ((0.5, logits[0], 0.4), (4.0, logits[1], 0.8)):
+        confidence = torch.softmax(torch.from_numpy(scores) / (found.long + found.short / heard_s), dim=1).max(dim=1)
+        right = share + (1 - share) / 3
+        assert abs(float(confidence.values.mean()) - right) < 0.03
