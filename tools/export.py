@@ -18,12 +18,21 @@ import torch
 import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.features import FeatureSettings, mel_filterbank
 from realtime_ser.stages.model import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
-from tools.network import CHUNK_FRAMES, FIRST_CHUNKS, FRAMES_PER_EMBEDDING, Encoder, Head, SpeechEmotionNet
+from tools.network import (
+    CHUNK_FRAMES,
+    FIRST_CHUNKS,
+    FRAMES_PER_EMBEDDING,
+    Encoder,
+    Encoders,
+    Ensemble,
+    Head,
+    Heads,
+    SpeechEmotionNet,
+)
 from tools.splits import crema_d_validation
 from tools.sums import write_sums
 from tools.train import gather, predict
@@ -45,7 +54,7 @@ class Temperature:
 class Posteriors(nn.Module):
     """The head with its temperature and softmax."""
 
-    def __init__(self, head: Head, temperature: Temperature) -> None:
+    def __init__(self, head: Head | Heads, temperature: Temperature) -> None:
         super().__init__()
         self.head = head
         self.temperature = temperature
@@ -62,12 +71,12 @@ def fit_temperature(
 
     `logits`: for each length those of all clips, (clips, labels); `heard_s`: how much each holds, (lengths, clips).
     """
-    x, y = torch.from_numpy(np.stack(logits)), torch.from_numpy(truth)
-    heard = torch.from_numpy(heard_s).float()[:, :, None]
+    x, heard = np.stack(logits), heard_s[:, :, None]
 
     def entropy(temperature: Temperature) -> float:
         scaled = x / (temperature.long + temperature.short / heard)
-        return sum(float(functional.cross_entropy(part, y)) for part in scaled)
+        right = np.take_along_axis(scaled, np.broadcast_to(truth[None, :, None], (*x.shape[:2], 1)), axis=2)
+        return float(np.mean(np.logaddexp.reduce(scaled, axis=2) - right[:, :, 0]))
 
     grid = [Temperature(a, b) for a in np.arange(0.4, 2.0, 0.02) for b in np.arange(0.0, 1.0, 0.02)]
     return min(grid, key=entropy)
@@ -77,29 +86,12 @@ WINDOWS_S = (1.0, 1.5, 2.0, 3.0)
 """Lengths that the temperature is fitted on, from a segment's start as a session scores them; besides whole clips."""
 
 
-AFTER_SHARE = 0.75
-"""Of the later run's weights in a blend: the least that keeps false alarms on held-out commands under 10%."""
-
-
-def load_network(run: Path, before: Path | None = None) -> tuple[SpeechEmotionNet, dict[str, Any]]:
-    """The averaged weights of a run and its config; blended with those of the run it started from, if given.
-
-    Between a network and its fine-tuned self lies one that keeps more of both (Wortsman et al., 2022).
-    """
+def load_network(run: Path) -> tuple[SpeechEmotionNet, dict[str, Any]]:
+    """The averaged weights of a run and its config."""
     settings = tomllib.loads((run / "config.toml").read_text())
     net = SpeechEmotionNet(len(settings["labels"]), **settings["network"])
-    weights = averaged(run)
-    if before:
-        earlier = averaged(before)
-        weights = {k: earlier[k].lerp(w, AFTER_SHARE) if w.is_floating_point() else w for k, w in weights.items()}
-    net.load_state_dict(weights)
+    net.load_state_dict(torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"])
     return net.eval(), settings
-
-
-def averaged(run: Path) -> dict[str, Tensor]:
-    """What a run ended with."""
-    weights: dict[str, Tensor] = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
-    return weights
 
 
 def write_onnx(
@@ -124,11 +116,11 @@ def write_onnx(
     onnx.save(model, path)
 
 
-def export(net: SpeechEmotionNet, settings: dict[str, Any], temperature: Temperature, folder: Path) -> None:
+def export(net: SpeechEmotionNet | Ensemble, settings: dict[str, Any], temperature: Temperature, folder: Path) -> None:
     """Write both files of a model, and their hashes."""
     features = FeatureSettings()
     filterbank = mel_filterbank(RATE_HZ, features.frame_samples, features.n_mels, features.fmin_hz, features.fmax_hz)
-    encoder: Encoder = net.encoder
+    encoder: Encoder | Encoders = net.encoder
     contract = {
         "contract": CONTRACT_VERSION,
         "id": settings["id"],
@@ -168,11 +160,14 @@ def main(
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     output: Annotated[Path, typer.Option("-o", help="Folder of the model.")],
-    before: Annotated[Path | None, typer.Option(help="The run that RUN started from, to blend with.")] = None,
+    beside: Annotated[Path | None, typer.Option(help="A run of the same labels, for an ensemble of the two.")] = None,
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
 ) -> None:
     """Calibrate on CREMA-D's validation speakers and export."""
-    net, settings = load_network(run, before)
+    net: SpeechEmotionNet | Ensemble
+    net, settings = load_network(run)
+    if beside:
+        net = Ensemble([load_network(beside)[0], net]).eval()
     everyone = gather(corpora, splits, ["CREMA-D"], settings["labels"], cache)
     speakers = crema_d_validation(splits)
     validation = everyone.part([i for i, c in enumerate(everyone.clips) if c.speaker in speakers])

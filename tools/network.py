@@ -172,7 +172,50 @@ class SpeechEmotionNet(nn.Module):
         super().__init__()
         self.encoder = Encoder(widths, blocks, dim)
         self.head = Head(dim, n_labels)
+        self.n_labels = n_labels
 
     def embed(self, frames: Tensor) -> Tensor:
         """Frames (batch, n * 16, 64) in dB, from an utterance's start → embeddings (batch, n * 4, dim)."""
         return self.encoder.embed(frames)
+
+
+class Encoders(nn.Module):
+    """Encoders side by side: `Encoder`'s inputs and outputs, with their states and embeddings joined."""
+
+    def __init__(self, encoders: list[Encoder]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.dims = [e.dim for e in encoders]
+        self.state_sizes = [e.state_size for e in encoders]
+        self.dim, self.state_size = sum(self.dims), sum(self.state_sizes)
+
+    def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        states = state.split(self.state_sizes, dim=1)
+        given = [encoder(frames, own) for encoder, own in zip(self.encoders, states, strict=True)]
+        return torch.cat([g[0] for g in given], dim=2), torch.cat([g[1] for g in given], dim=1)
+
+
+class Heads(nn.Module):
+    """The mean logits of heads that have each its part of the embeddings."""
+
+    def __init__(self, heads: list[Head], dims: list[int]) -> None:
+        super().__init__()
+        self.heads, self.dims = nn.ModuleList(heads), dims
+
+    def forward(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        parts = embeddings.split(self.dims, dim=2)
+        return torch.stack([head(part, mask) for head, part in zip(self.heads, parts, strict=True)]).mean(dim=0)
+
+
+class Ensemble(nn.Module):
+    """Networks of the same labels as one (Hansen and Salamon, 1990); used like a trained `SpeechEmotionNet`."""
+
+    def __init__(self, nets: list[SpeechEmotionNet]) -> None:
+        super().__init__()
+        self.encoder = Encoders([net.encoder for net in nets])
+        self.head = Heads([net.head for net in nets], self.encoder.dims)
+        self.n_labels = nets[0].n_labels
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """As `SpeechEmotionNet.embed`."""
+        return torch.cat([encoder.embed(frames) for encoder in self.encoder.encoders], dim=2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -73,6 +73,12 @@ def calls(session: onnxruntime.InferenceSession, contract: Contract, frames: NDA
             _, state = session.run(None, feed)
 
 
+def joins(nodes: Sequence[onnx.NodeProto], output: str) -> list[str]:
+    """The concatenations that make an output, for the running mean is among what they join."""
+    made_by = [node for node in nodes if output in node.output and node.op_type == "Concat"]
+    return [name for node in made_by for name in (node.name, *(n for i in node.input for n in joins(nodes, i)))]
+
+
 def main(
     model: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
@@ -92,11 +98,8 @@ def main(
         session = onnxruntime.InferenceSession(str(source), settings, providers=["CPUExecutionProvider"])
         feeds = [f for frames in speech(corpora, splits, contract.trained_on) for f in calls(session, contract, frames)]
         random.Random(0).shuffle(feeds)
-        exact = [
-            node.name
-            for node in onnx.load(plain).graph.node
-            if node.name.startswith("/mean") or "next_state" in node.output
-        ]
+        nodes = onnx.load(plain).graph.node
+        exact = [node.name for node in nodes if "/mean/" in node.name] + joins(nodes, "next_state")
         integer = Path(folder, "integer.onnx")
         quantize_static(
             plain,

@@ -27,7 +27,7 @@ from torch.nn import functional
 from tools import metrics
 from tools.augment import AugmentSettings, augment
 from tools.corpora import COMMANDS, FOUR, LABELS, Clip, load
-from tools.network import CHUNK_FRAMES, FRAMES_PER_EMBEDDING, SpeechEmotionNet
+from tools.network import CHUNK_FRAMES, FRAMES_PER_EMBEDDING, Ensemble, SpeechEmotionNet
 from tools.prepare import SPEEDS, VIEWS, Frames, noise_frames, views_of
 from tools.splits import held_out
 
@@ -200,11 +200,11 @@ def sub_window(mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(net: SpeechEmotionNet, frames: Sequence[Frames], batch: int = 32) -> NDArray[np.float32]:
+def predict(net: SpeechEmotionNet | Ensemble, frames: Sequence[Frames], batch: int = 32) -> NDArray[np.float32]:
     """Logits for whole clips, shape (clips, labels)."""
     net.eval()
     device = next(net.parameters()).device
-    logits = np.empty((len(frames), net.head.classify.out_features), np.float32)
+    logits = np.empty((len(frames), net.n_labels), np.float32)
     order = np.argsort([len(f) for f in frames])
     for rows in np.array_split(order, max(1, len(order) // batch)):
         whole = [frames[i][: len(frames[i]) // CHUNK_FRAMES * CHUNK_FRAMES or None] for i in rows]
