@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,10 @@ def hear_all(
 ) -> list[Heard]:
     """Every file under a condition, on all cores."""
     one = partial(_hear_file, model=model, condition=condition, settings=settings)
-    with ProcessPoolExecutor() as pool:
+    # Not forked from here: a model that is not bundled runs in a process of its own, which is nobody else's.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tools.listen"])
+    with ProcessPoolExecutor(mp_context=context) as pool:
         work = pool.map(one, enumerate(paths), chunksize=16)
         return list(track(work, what, total=len(paths)))
 

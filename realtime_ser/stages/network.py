@@ -76,6 +76,7 @@ class Apart:
 
     def __init__(self, content: bytes, name: str) -> None:
         self._name = name
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         # Isolated from the working folder and the environment, and then with what this process may import.
         command = [sys.executable, "-I", "-c", _CHILD, str(MOST_MB), str(MOST_S), *sys.path]
@@ -108,6 +109,8 @@ class Apart:
     def _ask(
         self, about: dict[str, Any], content: bytes, what: str
     ) -> tuple[dict[str, Any], list[NDArray[np.float32]]]:
+        if os.getpid() != self._pid:  # two would read each other's answers
+            raise ModelError(f"{self._name}: was loaded before this process was forked", "load it in each process")
         pipe, answer = self._process.stdin, self._process.stdout
         assert pipe is not None
         assert answer is not None

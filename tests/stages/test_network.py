@@ -182,3 +182,21 @@ def test_the_working_folder_cannot_bring_code(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     Apart(build(node("Relu", ["x"], ["y"])), "m")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.filterwarnings("ignore:This process")  # it has threads; the child below uses none
+def test_a_forked_process_is_told_instead_of_reading_what_the_other_asked_for() -> None:
+    network = Apart(build(node("Identity", ["x"], ["y"])), "mine.onnx")
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            network.run(None, {"x": QUIET})
+        except ModelError as error:
+            os.write(writing, str(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert b"loaded before this process was forked" in os.read(reading, 1000)
+    np.testing.assert_array_equal(network.run(None, {"x": QUIET})[0], QUIET)
+    for end in (reading, writing):
+        os.close(end)
