@@ -349,8 +349,8 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
     lines: Lines = []
     if corpora_rows:
         lines += ["", "## Corpora left out", "",
-                  "Each by a model of this recipe that was trained without it (and without what stands beside it). The "
-                  "answer is forced among the labels that the corpus has.",
+                  "Each by one network of this recipe that was trained without it (and without what stands beside it). "
+                  "The answer is forced among the labels that the corpus has.",
                   *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
                   "", f"Mean of the four-class UARs: **{np.mean(fours):.3f}** (chance 0.25)."]  # fmt: skip
     if sentences:

@@ -33,9 +33,9 @@ def multiply_adds(path: Path, sizes: dict[str, int]) -> int:
         elif node.op_type == "Conv":
             total += int(np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]][1:]))
         elif node.op_type in ("MatMul", "Gemm"):
-            inner = weights[node.input[1]]
+            second = weights[node.input[1]] if node.input[1] in weights else shapes[node.input[1]]
             transposed = any(a.name == "transB" and a.i for a in node.attribute)
-            total += int(np.prod(shapes[node.output[0]]) * inner[1 if transposed else 0])
+            total += int(np.prod(shapes[node.output[0]]) * second[-1 if transposed else -2])
     return total
 
 
