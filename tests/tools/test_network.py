@@ -128,3 +128,43 @@ def test_short_windows_are_less_sure_if_they_are_less_often_right() -> None:
         confidence = torch.softmax(torch.from_numpy(scores) / (found.long + found.short / heard_s), dim=1).max(dim=1)
         right = share + (1 - share) / 3
         assert abs(float(confidence.values.mean()) - right) < 0.03
+
+
+@torch.no_grad()
+def test_an_ensemble_streams_and_has_the_mean_logits_of_its_networks(net: torch.nn.Module, tmp_path: Path) -> None:
+    from realtime_ser.stages.model import load_model
+    from tools.export import Temperature, export
+    from tools.network import Ensemble, SpeechEmotionNet
+
+    torch.manual_seed(1)
+    other = SpeechEmotionNet(6).eval()
+    both = Ensemble([net, other]).eval()
+    frames = torch.randn(1, 128, 64) * 15 - 30
+    logits = (net.head(net.embed(frames)) + other.head(other.embed(frames))) / 2
+    torch.testing.assert_close(both.head(both.embed(frames)), logits)
+    settings = {"id": "two", "licence": "test", "labels": ["a", "b", "c", "d", "e", "f"], "clips_per_epoch": {}}
+    export(both, settings, Temperature(), tmp_path / "two")
+    model = load_model(str(tmp_path / "two"))
+    posteriors = model.head().push(model.encoder().push(frames[0].numpy())[None])
+    torch.testing.assert_close(torch.from_numpy(posteriors), torch.softmax(logits, dim=1), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_an_exported_model_becomes_a_run_again(net: torch.nn.Module, tmp_path: Path) -> None:
+    from tools import checkpoint
+    from tools.export import Temperature, export, load_network
+
+    for value in net.state_dict().values():
+        if value.dtype.is_floating_point:
+            value.uniform_(0.5, 1)  # after training no two are equal, which the export would merge
+    labels = ["a", "b", "c", "d", "e", "f"]
+    settings = {"id": "tiny", "licence": "test", "labels": labels, "clips_per_epoch": {}}
+    export(net, settings, Temperature(), tmp_path / "model")
+    config = tmp_path / "tiny.toml"
+    widths = "widths = [24, 48, 80, 96]\nblocks = [1, 1, 2, 2]\ndim = 160\n"
+    config.write_text(f"labels = {labels}\n[network]\n{widths}")
+    checkpoint.main(tmp_path / "model", config, tmp_path / "run")
+    again, _ = load_network(tmp_path / "run")
+    for name, value in net.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
