@@ -1,7 +1,8 @@
 """How many live streams a `SessionPool` hears on one core, and how late.
 
-`python benchmarks/pool.py [--streams 20 50 100 200] [--seconds 20] [RECORDING]`. Everything runs on one core: a thread
-that pushes 20 ms blocks of every stream when they are due, as a server's network thread would, and the one that hears.
+`python benchmarks/pool.py [--streams 20 50 100 200] [--seconds 20] [--model NAME] [RECORDING]`. Everything runs on one
+core: a thread that pushes 20 ms blocks of every stream when they are due, as a server's network thread would, and the
+one that hears.
 Each stream plays the recording (by default the demo) from a place of its own, round and round. They begin one after the
 other within a few seconds, as calls do, and figures are of what comes after. Nothing is asserted.
 """
@@ -23,6 +24,7 @@ import soxr
 from realtime_ser import Session, SessionPool
 from realtime_ser.events import Gap, Measurement
 from realtime_ser.sources.demo import demo_path
+from realtime_ser.stages.model import DEFAULT_MODEL
 
 RATE_HZ = 16_000
 BLOCK_SAMPLES = RATE_HZ // 50
@@ -30,7 +32,7 @@ BEGIN_S = 5.0
 """In which all streams begin. All at once, they would have their hops at the same moments for as long as they speak."""
 
 
-def measure(samples: np.ndarray, n_streams: int, seconds: float) -> str:
+def measure(samples: np.ndarray, model: str, n_streams: int, seconds: float) -> str:
     """A row of the table."""
     pool = SessionPool()
     keys = [str(i) for i in range(n_streams)]
@@ -50,7 +52,7 @@ def measure(samples: np.ndarray, n_streams: int, seconds: float) -> str:
                 if n < begins[key]:
                     continue
                 if n == begins[key]:
-                    pool.add(key, Session(source=key))
+                    pool.add(key, Session(model, source=key))
                 due = begun + (n + i / n_streams) * BLOCK_SAMPLES / RATE_HZ
                 if (early := due - time.perf_counter()) > 0.002:
                     time.sleep(early)
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("recording", type=Path, nargs="?", default=demo_path())
     parser.add_argument("--streams", type=int, nargs="+", default=[20, 50, 100, 200])
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -97,7 +100,7 @@ def main() -> None:
     print("| streams | updates/s each | in speech | load | p50 ms | p95 ms | p99 ms | lost | peak MB |")
     print("|---|---|---|---|---|---|---|---|---|")
     for n_streams in args.streams:
-        print(measure(samples, n_streams, args.seconds), flush=True)
+        print(measure(samples, args.model, n_streams, args.seconds), flush=True)
 
 
 if __name__ == "__main__":

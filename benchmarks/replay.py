@@ -1,7 +1,7 @@
 """What `replay --speed max` costs: real-time factor, memory, start.
 
-`python benchmarks/replay.py [--hours 1]`. Makes a 48 kHz recording by repeating the demo, runs the real program on
-one core, and prints figures. Nothing is asserted.
+`python benchmarks/replay.py [--hours 1] [--model NAME]`. Makes a 48 kHz recording by repeating the demo, runs the real
+program on one core, and prints figures. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import soundfile
 import soxr
 
 from realtime_ser.sources.demo import demo_path
+from realtime_ser.stages.model import DEFAULT_MODEL
 
 
 def make_recording(path: Path, hours: float) -> float:
@@ -90,20 +91,22 @@ def first_emotion(runs: int = 5) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0, help="length of the long recording")
-    hours = parser.parse_args().hours
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    options = parser.parse_args()
+    hours, model = options.hours, ("--model", options.model)
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
     with tempfile.TemporaryDirectory() as folder:
         short, long, csv = (Path(folder) / name for name in ("short.wav", "long.wav", "t.csv"))
         for path, length in ((short, hours / 10), (long, hours)):
             audio_s = make_recording(path, length)
-            results = [run(path, csv) for _ in range(3)]
+            results = [run(path, csv, *model) for _ in range(3)]
             wall_s = statistics.median(r[0] for r in results)
             print(
                 f"{audio_s / 3600:.2f} h at 48 kHz: {wall_s:.1f} s, real-time factor {wall_s / audio_s:.4f} "
                 f"({audio_s / wall_s:.0f} times real time), peak {max(r[1] for r in results):.0f} MB"
             )
         for window_s in ("1", "3", "10"):
-            results = [run(short, csv, "--window", window_s) for _ in range(3)]
+            results = [run(short, csv, "--window", window_s, *model) for _ in range(3)]
             print(f"window of {window_s} s: {statistics.median(r[0] for r in results):.1f} s for {hours / 10:.2f} h")
     wait_s, at_s = first_emotion()
     print(f"command to first emotion: {wait_s:.2f} s, of which {at_s:.2f} s of audio had to be heard first")
