@@ -3,7 +3,8 @@
 `python benchmarks/pool.py [--streams 20 50 100 200] [--seconds 20] [--model NAME] [RECORDING]`. Everything runs on one
 core: a thread that pushes 20 ms blocks of every stream when they are due, as a server's network thread would, and the
 one that hears.
-Each stream plays the recording (by default the demo) from a place of its own, round and round. They begin one after the
+Each stream plays the recording (by default the demo) from a place of its own, round and round. The latency
+counts from the arrival of the block that completes a hop. They begin one after the
 other within a few seconds, as calls do, and figures are of what comes after. Nothing is asserted.
 """
 

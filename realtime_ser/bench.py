@@ -24,8 +24,10 @@ from realtime_ser.stages.model import Model
 
 BLOCK_S = 0.05
 """As `replay` and a microphone give them."""
-_PRODUCT_SIZE = 256
+PRODUCT_SIZE = 256
 """A product about as long as a call of the encoder: on a busy machine a long one never runs undisturbed."""
+_WEIGHT_AT = {"Conv": 1, "QLinearConv": 3, "MatMul": 1, "Gemm": 1}
+"""Operators that multiply and add, and which of their inputs the weight is."""
 _STAGES = {
     "resample": "_resampler",
     "clean": "_cleaner",
@@ -89,7 +91,7 @@ def _measure(model: Model, folder: Path, seconds: float, tell: Callable[[str], N
         "peak_memory_mb": peak_memory_mb(),
         "update": _percentiles(updates_ms),
         "stages": {name: _percentiles([1000 * t for t in times_s]) for name, times_s in stages.items()},
-        "multiply_adds": _speeds(model, folder),
+        "multiply_adds": speeds(model, folder),
     }
 
 
@@ -111,11 +113,12 @@ def multiply_adds(path: Path, feed: dict[str, NDArray[np.float32]]) -> int:
     for node in nodes:
         operator = node.get("args", {}).get("op_name")
         # Before 1.21 there are records of fences too, without shapes.
-        if operator not in ("Conv", "MatMul", "Gemm") or "input_type_shape" not in node["args"]:
+        if operator not in _WEIGHT_AT or "input_type_shape" not in node["args"]:
             continue
-        first, second = (next(iter(shape.values())) for shape in node["args"]["input_type_shape"][:2])
+        shapes = [next(iter(shape.values())) for shape in node["args"]["input_type_shape"]]
         (given,) = node["args"]["output_type_shape"][0].values()
-        inner = np.prod(second[1:]) if operator == "Conv" else np.prod(first) // np.prod(given[:-1])
+        weight = shapes[_WEIGHT_AT[operator]]
+        inner = np.prod(weight[1:]) if "Conv" in operator else np.prod(shapes[0]) // np.prod(given[:-1])
         total += int(np.prod(given) * inner)
     return total
 
@@ -152,7 +155,7 @@ def _percentiles(times_ms: list[float]) -> dict[str, float]:
     return {"calls": len(times_ms), "p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99)}
 
 
-def _speeds(model: Model, folder: Path) -> dict[str, Any]:
+def speeds(model: Model, folder: Path) -> dict[str, Any]:
     """Billions of multiply-adds a second of encoder, head and NumPy's float32 matrix product; the fastest runs."""
     c = model.contract
     frames = np.full((1, c.chunk_frames, c.features.n_mels), -50, np.float32)
@@ -160,8 +163,8 @@ def _speeds(model: Model, folder: Path) -> dict[str, Any]:
     state = np.zeros((1, c.state_size), np.float32)
     encoder, head = model.encoder(), model.head()
     encoder.push(np.tile(frames[0], (c.first_chunks, 1)))
-    matrix = np.random.default_rng(0).standard_normal((_PRODUCT_SIZE, _PRODUCT_SIZE)).astype(np.float32)
-    product = _PRODUCT_SIZE**3 / _fastest_s(lambda: matrix @ matrix) / 1e9
+    matrix = np.random.default_rng(0).standard_normal((PRODUCT_SIZE, PRODUCT_SIZE)).astype(np.float32)
+    product = PRODUCT_SIZE**3 / _fastest_s(lambda: matrix @ matrix) / 1e9
     parts = {}
     for name, path, feed, work in (
         ("encoder", "encoder.onnx", {"frames": frames, "state": state}, lambda: encoder.push(frames[0])),

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import version
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,6 +42,9 @@ from realtime_ser.tally import Tally
 
 E = TypeVar("E", bound=events.Event)
 
+Scored = tuple[Window, NDArray[np.float32]]
+"""A window and its posteriors."""
+_SPEECH = SpeechOpened, SpeechContinued
 _VERSIONED = ("realtime-ser", "numpy", "onnxruntime", "soxr", "webrtcvad-wheels")
 
 
@@ -168,6 +172,12 @@ class Session:
     def clock_s(self) -> float:
         """Seconds of audio pushed so far, gaps included."""
         return self._clock() / RATE_HZ
+
+    @property
+    def needs_s(self) -> float:
+        """Seconds of audio until the next hop ends. With less, only a beginning or an end of speech can be told."""
+        silent = self._hop_samples - (self._at - self._hop_start)
+        return max(0, self._features.missing_samples if self.speaking else silent) / RATE_HZ
 
     @property
     def speaking(self) -> bool:
@@ -329,7 +339,7 @@ class Session:
                 for bad in self._resampler.bad:
                     self._notice(bad_samples(bad.count))
             for output in self._gate.flush():
-                yield from self._follow(output, begun)
+                yield from self._follow(output, [], begun)
             if self._at > self._hop_start:
                 self._silence(self._at, begun)
         finally:  # the model may have failed
@@ -359,23 +369,36 @@ class Session:
         bad = self._resampler.bad if self._resampler else []
         heard = self._cleaner.push(samples)
         clipped = self._cleaner.clipped
-        for output in self._gate.push(heard):
-            self._at = output.at
-            while bad and self._base + bad[0].at <= self._at:
-                self._notice(bad_samples(bad.pop(0).count))
-            if not isinstance(output, SpeechClosed):
-                n_clipped = 0
-                while clipped and self._base + clipped[0].at <= self._at:
-                    n_clipped += clipped.pop(0).count
-                self._levels.add(output.frame, n_clipped)
-                for notice in self._monitor.push(output.frame, n_clipped):
-                    self._notice(notice)
-            yield from self._follow(output, begun)
+        for _, stretch in groupby(self._gate.push(heard), lambda output: isinstance(output, _SPEECH)):
+            outputs = list(stretch)
+            parts = [output.samples for output in outputs if isinstance(output, _SPEECH)]
+            scored = (yield from self._scored(parts)) if parts else [[]] * len(outputs)
+            for output, windows in zip(outputs, scored, strict=True):
+                self._at = output.at
+                while bad and self._base + bad[0].at <= self._at:
+                    self._notice(bad_samples(bad.pop(0).count))
+                if not isinstance(output, SpeechClosed):
+                    n_clipped = 0
+                    while clipped and self._base + clipped[0].at <= self._at:
+                        n_clipped += clipped.pop(0).count
+                    self._levels.add(output.frame, n_clipped)
+                    for notice in self._monitor.push(output.frame, n_clipped):
+                        self._notice(notice)
+                yield from self._follow(output, windows, begun)
+
+    def _scored(self, parts: list[NDArray[np.float32]]) -> Steps[list[list[Scored]]]:
+        """The windows that each part of an utterance's samples completes; the networks hear all parts at once."""
+        frames = [self._features.push(part) for part in parts]
+        if not any(map(len, frames)):
+            return [[] for _ in parts]
+        completed = [self._window.push(embeddings) for embeddings in (yield from self._encoder.steps(frames))]
+        posteriors = iter((yield from self._head.steps([w.embeddings for windows in completed for w in windows])))
+        return [[(window, next(posteriors)) for window in windows] for windows in completed]
 
     def _notice(self, notice: Notice) -> None:
         self._emit(events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy)
 
-    def _follow(self, output: GateOutput, begun: float) -> Steps[None]:
+    def _follow(self, output: GateOutput, windows: list[Scored], begun: float) -> Steps[None]:
         match output:
             case Silence(at=at):
                 if at - self._hop_start >= self._hop_samples:
@@ -385,35 +408,27 @@ class Session:
                 self._segment = output
                 self._measured = False
                 self._emit(events.SpeechStarted, output.start, output.at, utterance=self._utterance)
-                yield from self._speech(output.samples, begun)
-            case SpeechContinued(samples=samples):
-                yield from self._speech(samples, begun)
             case SpeechClosed():
                 yield from self._close_speech(output, begun)
+        for window, posteriors in windows:
+            self._score(window, posteriors, "hop", begun)
 
     def _silence(self, end: int, begun: float) -> None:
         levels = self._levels.take() | {"snr_db": None}
         self._measure(self._hop_start, end, "hop", begun, state="no_speech", scores={}, scores_smooth={}, **levels)
         self._hop_start = end
 
-    def _speech(self, samples: NDArray[np.float32], begun: float) -> Steps[None]:
-        frames = self._features.push(samples)
-        if len(frames):
-            yield from self._embedded((yield from self._encoder.steps(frames)), begun)
-
-    def _embedded(self, embeddings: NDArray[np.float32], begun: float) -> Steps[None]:
-        for window in self._window.push(embeddings):
-            yield from self._score(window, "hop", begun)
-
     def _close_speech(self, closed: SpeechClosed, begun: float) -> Steps[None]:
         opened = self._segment
         assert opened is not None  # the gate closes only what it opened
         # What is left of frames is shorter than 0.25 s, and the gate has waited 0.6 s of silence before it closed.
         self._features.reset()
-        yield from self._embedded((yield from self._encoder.flush_steps()), begun)
+        hops = self._window.push((yield from self._encoder.flush_steps()))
+        whole = self._window.flush()
         measurement = None
-        for window in self._window.flush():
-            measurement = yield from self._score(window, "utterance", begun)
+        posteriors = yield from self._head.steps([window.embeddings for window in (*hops, *whole)])
+        for i, window in enumerate((*hops, *whole)):
+            measurement = self._score(window, posteriors[i], "hop" if i < len(hops) else "utterance", begun)
         duration = closed.speech_end - opened.onset
         self._emit(
             events.SpeechEnded,
@@ -429,12 +444,13 @@ class Session:
         if notice := self._tally.doubt():
             self._notice(notice)
 
-    def _score(self, window: Window, trigger: events.Trigger, begun: float) -> Steps[events.Measurement]:
+    def _score(
+        self, window: Window, posteriors: NDArray[np.float32], trigger: events.Trigger, begun: float
+    ) -> events.Measurement:
         opened = self._segment
         assert opened is not None  # windows exist only inside a segment
         per_embedding = self._model.contract.embedding_samples
         start, end = opened.start + window.start * per_embedding, opened.start + window.end * per_embedding
-        posteriors = (yield from self._head.steps(window.embeddings[None]))[0]
         relative = self._profile.adjust(posteriors) if self._profile else posteriors
         follows = trigger == "hop" or not self._measured
         # An utterance too short for a hop still moves the trace.

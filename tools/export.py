@@ -23,6 +23,7 @@ from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.features import FeatureSettings, mel_filterbank
 from realtime_ser.stages.model import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
 from tools.network import (
+    CALL_CHUNKS,
     CHUNK_FRAMES,
     FIRST_CHUNKS,
     FRAMES_PER_EMBEDDING,
@@ -133,6 +134,7 @@ def export(net: SpeechEmotionNet | Ensemble, settings: dict[str, Any], temperatu
         "normalisation": "inside the encoder: running loudness-weighted mean of each band, and of all bands together",
         "chunk_frames": CHUNK_FRAMES,
         "first_chunks": FIRST_CHUNKS,
+        "call_chunks": CALL_CHUNKS,
         "chunk_embeddings": CHUNK_FRAMES // FRAMES_PER_EMBEDDING,
         "dim": encoder.dim,
         "state_size": encoder.state_size,

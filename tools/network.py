@@ -15,6 +15,8 @@ CHUNK_FRAMES = 16
 """Frames of 15.6 ms in 0.25 s, the finest hop."""
 FIRST_CHUNKS = 4
 """An utterance is embedded once 1 s of it is there: that much tells its level and its microphone's colour."""
+CALL_CHUNKS = 4
+"""A later call takes up to so many."""
 FRAMES_PER_EMBEDDING = 4
 LOUDNESS_EXPONENT = 0.3
 """Loudness grows with this power of intensity (Stevens, 1957): what weighs a frame in the running mean."""
@@ -29,21 +31,34 @@ class RunningMean(nn.Module):
     """Two views of the frames, normalised by their loudness-weighted mean so far.
 
     The first has each band's mean subtracted: level and a microphone's colour drop out. The second only the mean over
-    all bands: level drops out, the voice's own colour stays. A gain cancels exactly. The frames of one call are
-    normalised by a mean that holds them all, the look-ahead of the encoder.
+    all bands: level drops out, the voice's own colour stays. A gain cancels exactly. The chunks of an utterance's first
+    call are normalised by a mean that holds them all, the look-ahead of the encoder; every later chunk by one that
+    holds all up to its own end, however many come in one call.
     """
 
     state_size = N_MELS + 1
 
     def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """`frames` (batch, n, 64) in dB, `state` (batch, 65); returns (batch, 2, n, 64) and the next state."""
+        """`frames` (batch, 16 n, 64) in dB with n up to 4, `state` (batch, 65); gives (batch, 2, 16 n, 64), the next.
+
+        Every sum is a product of matrices or term by term: onnxruntime adds each stream's numbers in the same order,
+        alone or in a batch, chunk by chunk or several at once.
+        """
         weight = torch.pow(10.0, frames.mean(dim=2, keepdim=True) * (LOUDNESS_EXPONENT / 10))
-        # Sums as products of matrices: onnxruntime adds each stream's numbers in the same order, alone or in a batch.
-        sums = weight.transpose(1, 2) @ torch.cat((frames, torch.ones_like(weight)), dim=2)
-        state = FORGET * state + sums[:, 0]
-        mean = (state[:, :N_MELS] / state[:, N_MELS:])[:, None]
-        views = torch.stack((frames - mean, frames - mean.mean(dim=2, keepdim=True)), dim=1)
-        return (views / SCALE_DB).clamp(-LIMIT, LIMIT), state
+        weighted = torch.cat((frames, torch.ones_like(weight)), dim=2)
+        chunks = weighted.reshape(-1, frames.shape[1] // CHUNK_FRAMES, CHUNK_FRAMES, N_MELS + 1)
+        sums = (weight.reshape(-1, chunks.shape[1], 1, CHUNK_FRAMES) @ chunks)[:, :, 0]
+        nothing = torch.zeros_like(sums[:, :1])
+        each = torch.cat((sums, *[nothing] * (CALL_CHUNKS - 1)), dim=1)[:, :CALL_CHUNKS].unbind(dim=1)
+        so_far = [FORGET * state + each[0]]
+        for chunk in each[1:]:
+            so_far.append(FORGET * so_far[-1] + chunk)
+        first_call = state[:, None, N_MELS:] == 0
+        states = torch.where(first_call, sum(each)[:, None], torch.stack(so_far, dim=1)[:, : sums.shape[1]])
+        mean = (states[:, :, :N_MELS] / states[:, :, N_MELS:])[:, :, None]
+        chunks = chunks[:, :, :, :N_MELS]
+        views = torch.stack((chunks - mean, chunks - mean.mean(dim=3, keepdim=True)), dim=1).flatten(2, 3)
+        return (views / SCALE_DB).clamp(-LIMIT, LIMIT), states[:, -1]
 
 
 class CausalConv(nn.Module):
@@ -70,7 +85,7 @@ class Encoder(nn.Module):
 
     `forward(frames, state)`: frames (batch, 4 n, 64); state (batch, state_size), zeros at an utterance's start.
     Returns embeddings (batch, n, dim) and the state for the next call. The first call holds 1 s (an utterance
-    shorter than that: all of it), every later one 0.25 s; that is what training sees too (`embed`).
+    shorter than that: all of it), every later one 0.25 to 1 s; that is what training sees too (`embed`).
     """
 
     def __init__(self, widths: tuple[int, int, int, int], blocks: tuple[int, int, int, int], dim: int) -> None:
@@ -98,15 +113,21 @@ class Encoder(nn.Module):
             bands //= stride[1]
         self.project = nn.Linear(widths[-1] * bands, dim)
         self.dim = dim
-        self.state_size = RunningMean.state_size + sum(c * t * f for c, t, f in self.cache_shapes)
+        self.cache_size = sum(c * t * f for c, t, f in self.cache_shapes)
+        self.state_size = RunningMean.state_size + self.cache_size
 
     def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        sizes = [RunningMean.state_size] + [c * t * f for c, t, f in self.cache_shapes]
-        mean_state, *flat = state.split(sizes, dim=1)
-        x, mean_state = self.mean(frames, mean_state)
-        caches = [cache.reshape(-1, *shape) for cache, shape in zip(flat, self.cache_shapes, strict=True)]
-        embeddings, caches = self.convolve(x, caches)
-        return embeddings, torch.cat([mean_state, *(cache.flatten(1) for cache in caches)], dim=1)
+        mean_state, flat = state.split((RunningMean.state_size, self.cache_size), dim=1)
+        views, mean_state = self.mean(frames, mean_state)
+        embeddings, flat = self.stream(views, flat)
+        return embeddings, torch.cat((mean_state, flat), dim=1)
+
+    def stream(self, views: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised frames (batch, 2, 4 n, 64) and all caches (batch, cache_size) → embeddings, the next caches."""
+        caches = flat.split([c * t * f for c, t, f in self.cache_shapes], dim=1)
+        shaped = [cache.reshape(-1, *shape) for cache, shape in zip(caches, self.cache_shapes, strict=True)]
+        embeddings, after = self.convolve(views, shaped)
+        return embeddings, torch.cat([cache.flatten(1) for cache in after], dim=1)
 
     def convolve(self, x: Tensor, caches: list[Tensor] | list[None]) -> tuple[Tensor, list[Tensor]]:
         """Normalised frames (batch, 2, 4 n, 64) → embeddings and the caches behind them."""
@@ -125,7 +146,7 @@ class Encoder(nn.Module):
         state = frames.new_zeros(len(frames), RunningMean.state_size)
         views = []
         first = FIRST_CHUNKS * CHUNK_FRAMES
-        for block in (frames[:, :first], *frames[:, first:].split(CHUNK_FRAMES, dim=1)):
+        for block in (frames[:, :first], *frames[:, first:].split(CALL_CHUNKS * CHUNK_FRAMES, dim=1)):
             if block.shape[1]:
                 view, state = self.mean(block, state)
                 views.append(view)
@@ -180,19 +201,21 @@ class SpeechEmotionNet(nn.Module):
 
 
 class Encoders(nn.Module):
-    """Encoders side by side: `Encoder`'s inputs and outputs, with their states and embeddings joined."""
+    """Encoders side by side, behind one running mean: an `Encoder` with their states and embeddings joined."""
 
     def __init__(self, encoders: list[Encoder]) -> None:
         super().__init__()
+        self.mean = RunningMean()
         self.encoders = nn.ModuleList(encoders)
         self.dims = [e.dim for e in encoders]
-        self.state_sizes = [e.state_size for e in encoders]
-        self.dim, self.state_size = sum(self.dims), sum(self.state_sizes)
+        self.sizes = [RunningMean.state_size, *(e.cache_size for e in encoders)]
+        self.dim, self.state_size = sum(self.dims), sum(self.sizes)
 
     def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        states = state.split(self.state_sizes, dim=1)
-        given = [encoder(frames, own) for encoder, own in zip(self.encoders, states, strict=True)]
-        return torch.cat([g[0] for g in given], dim=2), torch.cat([g[1] for g in given], dim=1)
+        mean_state, *flats = state.split(self.sizes, dim=1)
+        views, mean_state = self.mean(frames, mean_state)
+        embeddings, after = zip(*map(Encoder.stream, self.encoders, [views] * len(flats), flats), strict=True)
+        return torch.cat(embeddings, dim=2), torch.cat((mean_state, *after), dim=1)
 
 
 class Heads(nn.Module):

@@ -44,7 +44,7 @@ class FileSource:
     def __init__(
         self,
         path: Path | str,
-        block_s: float = 0.5,
+        block_s: float = 1.0,
         name: str | None = None,
         from_s: float = 0.0,
     ) -> None:
@@ -70,6 +70,7 @@ class FileSource:
         self.problem: str | None = None
         """Why less was read than the file promised; None if all was well."""
         self._block_frames = max(1, round(self.rate_hz * block_s))
+        self._read_frames = max(1, self.rate_hz // 10)
         self._first = round(from_s * self.rate_hz)
         self._size_lies = bool(_SIZE_LIE.search(self._file.extra_info))
 
@@ -87,19 +88,31 @@ class FileSource:
     def __iter__(self) -> Generator[NDArray[np.float32], None, None]:
         done = self._first
         with self._file as file:
-            while True:
-                try:
-                    if self._first and done == self._first:
-                        file.seek(done)
-                    block = file.read(self._block_frames, dtype="float32", always_2d=True)
-                except soundfile.LibsndfileError as error:
-                    reason = error.error_string.rstrip(".")
-                    self.problem = f"damaged after {done / self.rate_hz:.2f} s ({reason}); the rest was not read"
-                    return
+            reason = None
+            while reason is None:
+                block, reason = self._block(file, done)
                 if not len(block):
                     break
                 done += len(block)
                 yield block
-        if self._size_lies:
+        if reason:
+            self.problem = f"damaged after {done / self.rate_hz:.2f} s ({reason}); the rest was not read"
+        elif self._size_lies:
             found = f"{done / self.rate_hz:.2f} s"
             self.problem = f"cut off, or its header lies: it promises another length than the {found} found"
+
+    def _block(self, file: soundfile.SoundFile, done: int) -> tuple[NDArray[np.float32], str | None]:
+        """What comes behind `done` samples, and what libsndfile says if it cannot go on."""
+        parts = [np.empty((0, self.channels), np.float32)]
+        reason = None
+        missing = self._block_frames
+        try:
+            if self._first and done == self._first:
+                file.seek(done)
+            # Little by little: of the piece that is damaged nothing is got.
+            while missing and len(part := file.read(min(missing, self._read_frames), dtype="float32", always_2d=True)):
+                parts.append(part)
+                missing -= len(part)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.rstrip(".")
+        return np.concatenate(parts), reason

@@ -24,7 +24,7 @@ class Call:
     session: InferenceSession
     outputs: tuple[str, ...]
     feed: dict[str, NDArray[np.float32]]
-    """Each of shape (1, …)."""
+    """Each of shape (n, …) with the same n; n is 1 but for a head that judges several windows."""
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -53,4 +53,5 @@ def run_together(calls: Sequence[Call]) -> list[Outputs]:
         return [first.session.run(first.outputs, first.feed)]
     feed = {name: np.concatenate([call.feed[name] for call in calls]) for name in first.feed}
     given = first.session.run(first.outputs, feed)
-    return [[x[i : i + 1] for x in given] for i in range(len(calls))]
+    size = len(next(iter(first.feed.values())))
+    return [[x[i * size : (i + 1) * size] for x in given] for i in range(len(calls))]

@@ -114,6 +114,11 @@ class FeatureExtractor:
         self._span_samples = s.frame_samples + (block_frames - 1) * s.hop_samples
         self.reset()
 
+    @property
+    def missing_samples(self) -> int:
+        """With so many more, `push` gives a block."""
+        return self._span_samples - self._pending_samples
+
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give float32 samples of shape (n,); get the whole blocks now ready, shape (k * block_frames, n_mels)."""
         self._pending.append(samples)
@@ -121,14 +126,11 @@ class FeatureExtractor:
         if self._pending_samples < self._span_samples:
             return self._none
         pending = np.concatenate(self._pending)
-        blocks = []
-        start = 0
-        while start + self._span_samples <= len(pending):
-            blocks.append(self._frames(pending[start : start + self._span_samples]))
-            start += self._block_samples
+        n_blocks = 1 + (len(pending) - self._span_samples) // self._block_samples
+        start = n_blocks * self._block_samples
         self._pending = [pending[start:].copy()]
         self._pending_samples -= start
-        return np.concatenate(blocks)
+        return self._frames(pending[: start - self._block_samples + self._span_samples])
 
     def flush(self) -> NDArray[np.float32]:
         """End of the segment: the frames that still fit, shape (fewer than block_frames, n_mels)."""
@@ -146,5 +148,7 @@ class FeatureExtractor:
         framed = overlapping(samples, s.frame_samples, s.hop_samples)
         spectrum = np.fft.rfft(framed * self._taper, axis=1).astype(np.complex64)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        mel = power @ self._filters
+        # Block by block: a product of more rows may add in another order.
+        blocks = [power[i : i + self._block_frames] @ self._filters for i in range(0, len(power), self._block_frames)]
+        mel = np.concatenate(blocks)
         return (10.0 * np.log10(np.maximum(mel, POWER_FLOOR))).astype(np.float32)

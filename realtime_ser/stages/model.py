@@ -10,8 +10,10 @@ import base64
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,8 @@ class Contract:
     """Frames that the encoder takes at once; also its look-ahead."""
     first_chunks: int
     """So many chunks it takes at an utterance's start, to know its level and colour."""
+    call_chunks: int
+    """Up to so many it takes at once later, for the numbers that it would give for them one by one."""
     chunk_embeddings: int
     """Embeddings that it gives for them."""
     dim: int
@@ -137,9 +141,9 @@ def _contract(fields: dict[str, Any]) -> Contract:
     for label in labels:
         if not (isinstance(label, str) and label.isidentifier() and label.isascii() and len(label) <= 30):
             raise ValueError(f"label {label!r} is not a plain word")
-    names = ("chunk_frames", "first_chunks", "chunk_embeddings", "dim", "state_size")
-    sizes = [int(({"first_chunks": 1} | fields)[k]) for k in names]  # contract 1 knew no first_chunks
-    chunk_frames, first_chunks, chunk_embeddings, dim, state_size = sizes
+    names = ("chunk_frames", "first_chunks", "call_chunks", "chunk_embeddings", "dim", "state_size")
+    sizes = [int(({"first_chunks": 1, "call_chunks": 1} | fields)[k]) for k in names]  # not in every contract
+    chunk_frames, first_chunks, call_chunks, chunk_embeddings, dim, state_size = sizes
     if not (min(sizes) > 0 and max(sizes) < 1_000_000 and chunk_frames % chunk_embeddings == 0):
         raise ValueError("sizes out of range")
     if chunk_embeddings * dim > _MOST_VALUES:
@@ -148,6 +152,8 @@ def _contract(fields: dict[str, Any]) -> Contract:
         raise ValueError("the encoder's chunk must be 0.25 s, the finest hop")
     if first_chunks > 4:
         raise ValueError("the encoder must begin within 1 s, the first window")
+    if call_chunks > 4:
+        raise ValueError("a call takes 1 s at the most")
     model_id, licence, *corpora = map(str, (fields["id"], fields["licence"], *fields["trained_on"]))
     if max(map(len, (model_id, licence, *corpora))) > _LONGEST_NAME:
         raise ValueError("a name is too long")
@@ -163,6 +169,7 @@ def _contract(fields: dict[str, Any]) -> Contract:
         filterbank=filterbank,
         chunk_frames=chunk_frames,
         first_chunks=first_chunks,
+        call_chunks=call_chunks,
         chunk_embeddings=chunk_embeddings,
         dim=dim,
         state_size=state_size,
@@ -232,7 +239,7 @@ def run(
 
 
 class Encoder:
-    """Log-mel frames of an utterance → embeddings, each computed once: the first chunks at once, then one by one."""
+    """Log-mel frames of an utterance → embeddings, each computed once: the first chunks at once, then those there."""
 
     _state: NDArray[np.float32]
     _waiting: NDArray[np.float32]
@@ -250,18 +257,23 @@ class Encoder:
         ModelError
             If the model gives anything but finite numbers, as many as its contract says.
         """
-        return alone(self.steps(frames))
+        return alone(self.steps([frames]))[0]
 
-    def steps(self, frames: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
-        """`push`, asking for each run of the network."""
+    def steps(self, blocks: Sequence[NDArray[np.float32]]) -> Steps[list[NDArray[np.float32]]]:
+        """`push` for each block, asking for runs of the network as long as it takes them."""
         c = self._contract
-        waiting = np.concatenate((self._waiting, frames))
+        begun = self._begun
+        ends = np.cumsum([len(self._waiting), *map(len, blocks)]) // c.chunk_frames
+        waiting = np.concatenate((self._waiting, *blocks))
         outputs = [np.empty((0, c.dim), np.float32)]
-        while len(waiting) >= (size := c.chunk_frames * (1 if self._begun else c.first_chunks)):
+        while (ready := len(waiting) // c.chunk_frames) >= (1 if self._begun else c.first_chunks):
+            size = c.chunk_frames * (min(ready, c.call_chunks) if self._begun else c.first_chunks)
             outputs.append((yield from self._run(waiting[:size])))
             waiting = waiting[size:]
         self._waiting = waiting
-        return np.concatenate(outputs)
+        if not begun:
+            ends[ends < c.first_chunks] = 0  # before the first call there is nothing
+        return np.split(np.concatenate(outputs), ends[1:-1] * c.chunk_embeddings)
 
     def flush_steps(self) -> Steps[NDArray[np.float32]]:
         """End of the utterance: the embeddings of one that was too short for the first call."""
@@ -306,10 +318,19 @@ class Head:
         ModelError
             If the model gives anything but probabilities.
         """
-        return alone(self.steps(embeddings))
+        return alone(self._run(embeddings))
 
-    def steps(self, embeddings: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
-        """`push`, asking for the run of the network."""
+    def steps(self, windows: Sequence[NDArray[np.float32]]) -> Steps[list[NDArray[np.float32]]]:
+        """Posteriors (labels,) of each window (n, dim), those of one length asked for in one run."""
+        posteriors: list[NDArray[np.float32]] = []
+        for _, same in groupby(windows, len):
+            batch = np.stack(list(same))
+            # A stranger's network may take one window only, or mix those of a batch.
+            for part in batch[:, None] if isinstance(self._session, Apart) else batch[None]:
+                posteriors.extend((yield from self._run(part)))
+        return posteriors
+
+    def _run(self, embeddings: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
         (posteriors,) = yield from run(self._session, ("posteriors",), {"embeddings": embeddings})
         c = self._contract
         if posteriors.shape != (shape := (len(embeddings), len(c.labels))):
@@ -414,7 +435,7 @@ def _load_folder(folder: Path) -> Model:
     contract, other = contracts
     if (contract.model_id, contract.labels, contract.dim) != (other.model_id, other.labels, other.dim):
         raise ModelError(f"{folder}: encoder.onnx and head.onnx are not of one model", "copy both from one export")
-    n_frames = contract.chunk_frames if contract.first_chunks == 1 else None
+    n_frames = contract.chunk_frames if contract.first_chunks == contract.call_chunks == 1 else None
     frames: list[int | None] = [None, n_frames, contract.features.n_mels]
     _check_shapes(sessions[0], {"frames": frames, "state": [None, contract.state_size]}, folder / "encoder.onnx")
     _check_shapes(sessions[1], {"embeddings": [None, None, contract.dim]}, folder / "head.onnx")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,11 @@ class WaveformFrames:
         self._block_samples = hop_samples * block_frames
         self.reset()
 
+    @property
+    def missing_samples(self) -> int:
+        """With so many more, `push` gives a block."""
+        return self._block_samples - len(self._pending)
+
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give samples of shape (n,); get frames of shape (k * block_frames, hop_samples)."""
         pending = np.concatenate((self._pending, samples))
@@ -54,10 +60,10 @@ class WaveformFrames:
 class FrameEncoder:
     """Hands frames through: there is nothing to embed before the window is whole."""
 
-    def steps(self, frames: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
-        """Frames of shape (n, dim), as they are."""
+    def steps(self, blocks: Sequence[NDArray[np.float32]]) -> Steps[Sequence[NDArray[np.float32]]]:
+        """Blocks of frames of shape (n, dim), as they are."""
         yield from ()
-        return frames
+        return blocks
 
     def flush_steps(self) -> Steps[NDArray[np.float32]]:
         """Holds nothing back."""
@@ -136,10 +142,10 @@ class WindowHead:
             )
         return scores
 
-    def steps(self, windows: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
-        """`push`; asks for nothing, for a stranger's network is no one else's (`stages/model.py`)."""
+    def steps(self, windows: Sequence[NDArray[np.float32]]) -> Steps[list[NDArray[np.float32]]]:
+        """Posteriors (labels,) of each window (n, dim), one by one; asks for nothing (`stages/model.py`)."""
         yield from ()
-        return self.push(windows)
+        return [self.push(window[None])[0] for window in windows]
 
 
 def load_window_model(path: Path) -> WindowModel:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import onnx
 
 from realtime_ser.bench import multiply_adds
-from realtime_ser.stages.model import Model, find_model, load_model
 from tests.cli.program import one_line, program
-from tools import speed
 
 
 def test_json_has_every_figure() -> None:
@@ -30,14 +30,34 @@ def test_json_has_every_figure() -> None:
         assert np.isclose(part["share_of_product"], part["billions_per_s"] / product)
 
 
-def test_the_count_is_that_of_the_graph() -> None:
-    """Counted from a run here, and from the file by `tools/speed.py`."""
-    model = load_model()
-    assert isinstance(model, Model)
-    c, path = model.contract, find_model() / "encoder.onnx"
-    frames = np.zeros((1, c.chunk_frames, c.features.n_mels), np.float32)
-    counted = multiply_adds(path, {"frames": frames, "state": np.zeros((1, c.state_size), np.float32)})
-    assert counted == speed.multiply_adds(path, {"batch": 1, "frames": c.chunk_frames})
+def test_the_count_is_that_of_the_graph(tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    weights = {
+        "kernel": np.ones((4, 3, 3, 5), np.float32),
+        "matrix": np.ones((6, 7), np.float32),
+        "integers": np.ones((2, 3, 1, 1), np.int8),
+        "one": np.float32(1),
+        "zero": np.uint8(0),
+        "none": np.int8(0),
+    }
+    meaning = ["one", "zero"]
+    nodes = [
+        make("Conv", ["x", "kernel"], ["made"]),
+        make("MatMul", ["made", "matrix"], ["product"]),
+        make("QuantizeLinear", ["x", *meaning], ["small"]),
+        make("QLinearConv", ["small", *meaning, "integers", "one", "none", *meaning], ["whole"]),
+        make("DequantizeLinear", ["whole", *meaning], ["y"]),
+    ]
+    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 8, 10])
+    made = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("product", "y")]
+    constants = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    graph = onnx.helper.make_graph(nodes, "g", [given], made, constants)
+    path = tmp_path / "g.onnx"
+    sets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=sets), path)
+    # 6 by 6 places after the first; 8 by 10 for the integers.
+    expected = 4 * 36 * (3 * 3 * 5) + 4 * 6 * 7 * 6 + 2 * 80 * 3
+    assert multiply_adds(path, {"x": np.ones((1, 3, 8, 10), np.float32)}) == expected
 
 
 def test_an_unknown_model_is_refused_in_one_line() -> None:

@@ -148,6 +148,28 @@ def test_latency_counts_the_wait(model: Model, speech: NDArray[np.int16]) -> Non
     assert min(e.latency_ms for e in turn.events if isinstance(e, Measurement)) >= 200
 
 
+def test_a_stream_is_heard_when_there_is_something_to_tell(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool()
+    pool.add("one", Session(model))
+    events: list[Event] = []
+    n_turns = n_in_vain = 0
+    for start in range(0, len(speech), 320):
+        pool.push("one", speech[start : start + 320])
+        for turn in pool.hear():
+            n_turns += 1
+            n_in_vain += not turn.events
+            events += turn.events
+            hops = [e.end_s for e in turn.events if isinstance(e, Measurement) and e.trigger == "hop"]
+            # One at a time, and not before the block that completes it.
+            assert len(hops) <= 1
+            assert all((start + 320) / 16_000 - hop_s < 0.06 for hop_s in hops)  # a frame reaches past its hop
+    pool.close("one")
+    drain(pool, heard := {"one": events})
+    assert n_in_vain < n_turns / 4
+    assert n_turns < len(speech) / 16_000 * 6
+    assert [essence(e) for e in heard["one"]] == alone(model, speech, 16_000)
+
+
 def test_one_failing_stream_fails_alone(model: Model, speech: NDArray[np.int16]) -> None:
     def fail(session: Session) -> list[Event]:
         raise ModelError("no finite numbers", "use another model")

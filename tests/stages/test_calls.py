@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -32,24 +34,27 @@ def random_frames(model: Model, chunks: int, rng: np.random.Generator) -> NDArra
     return (level + rng.normal(0, 12, (chunks * c.chunk_frames, c.features.n_mels))).astype(np.float32)
 
 
-def encoder_call(model: Model, later: bool, rng: np.random.Generator) -> Call:
+def encoder_call(model: Model, later: int, rng: np.random.Generator) -> Call:
+    """The first, or a later one of so many chunks."""
     encoder = model.encoder()
     if later:
         encoder.push(random_frames(model, model.contract.first_chunks, rng))
-    return call(encoder.steps(random_frames(model, 1 if later else model.contract.first_chunks, rng)))
+    return call(encoder.steps([random_frames(model, later or model.contract.first_chunks, rng)]))
 
 
 def head_call(model: Model, n: int, rng: np.random.Generator) -> Call:
-    return call(model.head().steps(rng.normal(0, 1, (1, n, model.contract.dim)).astype(np.float32)))
+    return call(model.head().steps([rng.normal(0, 1, (n, model.contract.dim)).astype(np.float32)]))
 
 
-@pytest.mark.parametrize("asked", ["first", "later", 8, 16, 31, 48, 160])
-def test_a_run_for_many_streams_gives_each_what_it_gets_alone(bundled: Model, asked: str | int) -> None:
+@pytest.mark.parametrize(
+    "asked", [(encoder_call, n) for n in range(5)] + [(head_call, n) for n in (8, 16, 31, 48, 160)]
+)
+def test_a_run_for_many_streams_gives_each_what_it_gets_alone(
+    bundled: Model, asked: tuple[Callable[[Model, int, np.random.Generator], Call], int]
+) -> None:
     rng = np.random.default_rng(0)
-    if isinstance(asked, int):
-        calls = [head_call(bundled, asked, rng) for _ in range(MOST)]
-    else:
-        calls = [encoder_call(bundled, asked == "later", rng) for _ in range(MOST)]
+    ask, n = asked
+    calls = [ask(bundled, n, rng) for _ in range(MOST)]
     expected = [one.session.run(one.outputs, one.feed) for one in calls]
     for n in range(1, MOST + 1):
         for given, wanted in zip(run_together(calls[:n]), expected, strict=False):

@@ -174,6 +174,8 @@ def test_newer_contract_is_refused(folder: Path) -> None:
         {"chunk_frames": -16},
         {"first_chunks": 0},
         {"first_chunks": 5},
+        {"call_chunks": 0},
+        {"call_chunks": 5},
         {"dim": "many"},
         {"window_s": [0.5]},
         {"state_size": 5},

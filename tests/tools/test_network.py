@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_chunks_give_what_the_whole_gives(net: torch.nn.Module) -> None:
     whole = net.embed(frames)
     state = torch.zeros(2, net.encoder.state_size)
     parts = []
-    for call in (frames[:, :64], *frames[:, 64:].split(16, dim=1)):
+    for call in frames.split([4 * 16, 16, 2 * 16, 16], dim=1):
         embeddings, state = net.encoder(call, state)
         parts.append(embeddings)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
@@ -84,33 +85,47 @@ def test_export_gives_the_same_numbers_and_fits_the_contract(net: torch.nn.Modul
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("n_networks", [1, 2])
 def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
-    net: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: torch.nn.Module, tmp_path: Path, n_networks: int
 ) -> None:
+    import json
+
     import numpy as np
     import onnx
 
-    from realtime_ser.stages.model import load_model
-    from tools import quantize
+    from realtime_ser.bench import multiply_adds
+    from realtime_ser.stages.model import CONTRACT_KEY, load_model
     from tools.export import Temperature, export
+    from tools.network import Ensemble
+    from tools.quantize import integer_encoder
 
     rng = np.random.default_rng(0)
     heard = [(rng.standard_normal((256, 64)) * 15 - 30).astype(np.float32) for _ in range(4)]
-    monkeypatch.setattr(quantize, "speech", lambda *_: iter(heard))
     settings = {"id": "tiny", "licence": "test", "labels": ["neutral", "happy"], "clips_per_epoch": {}}
     plain, integer = tmp_path / "plain", tmp_path / "integer"
     net.head.classify = torch.nn.Linear(net.head.classify.in_features, 2)
-    export(net, settings, Temperature(), plain)
-    quantize.main(plain, tmp_path, tmp_path, integer)
+    export(net if n_networks == 1 else Ensemble([net, net]).eval(), settings, Temperature(), plain)
+    (properties,) = onnx.load(plain / "encoder.onnx").metadata_props
+    assert properties.key == CONTRACT_KEY
+    shutil.copytree(plain, integer)
+    (integer / "SHA256SUMS").unlink()
+    made = integer_encoder([net.encoder] * n_networks, heard, json.loads(properties.value))
+    onnx.save(made, integer / "encoder.onnx")
     before, after = load_model(str(plain)), load_model(str(integer))
     frames = heard[0][:128]
-    a, b = (model.encoder().push(frames).ravel() for model in (before, after))
-    assert np.corrcoef(a, b)[0, 1] > 0.99
+    a, b = (model.encoder().push(frames) for model in (before, after))
+    assert a.shape == b.shape
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
     assert after.contract.model_id == before.contract.model_id
-    found = onnx.load(integer / "encoder.onnx").graph.initializer
-    weights = [w for w in found if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4]
-    assert len(weights) == sum(node.op_type == "Conv" for node in onnx.load(plain / "encoder.onnx").graph.node)
+    weights = [w for w in made.graph.initializer if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4]
+    assert len(weights) == n_networks * len(net.encoder.layers)
     assert max(np.abs(onnx.numpy_helper.to_array(w).astype(int)).max() for w in weights) <= 64  # 7 bits
+    counts = [
+        multiply_adds(folder / "encoder.onnx", {"frames": frames[None, :16], "state": np.zeros((1, size), np.float32)})
+        for folder, size in ((plain, before.contract.state_size), (integer, after.contract.state_size))
+    ]
+    assert counts[0] == counts[1]
 
 
 def test_short_windows_are_less_sure_if_they_are_less_often_right() -> None:
