@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -199,8 +200,15 @@ def test_an_interrupted_analysis_keeps_what_it_heard_and_says_how_to_go_on(
     for i in range(3):
         soundfile.write(folder / f"{i}.wav", np.tile(samples, 40), rate_hz)
     command = [sys.executable, "-m", "realtime_ser", "analyze", folder, "--csv", out, "--jobs", jobs]
-    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
-    time.sleep(5)
+    underway = tmp_path / "underway"
+    underway.mkdir()
+    environment = os.environ | {"TMPDIR": str(underway)}
+    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, env=environment)
+    # Once rows are there it is at work; however fast the machine is, three quarters of an hour are not done by then.
+    deadline = time.monotonic() + 30
+    while not any(b"measurement" in path.read_bytes() for path in underway.rglob("*.csv*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
