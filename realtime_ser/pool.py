@@ -24,6 +24,8 @@ from realtime_ser.stages.resample import check_rate, to_float32
 Act = Callable[[Session], list[Event]]
 OVERLOAD = "pool_overload"
 """The cause of a gap where the pool could not keep up."""
+_ROUNDING_S = 1e-6
+"""Less than any sample: a sum of blocks must not miss a hop by its last bit, and wait for another block."""
 MOST_TOGETHER = 16
 """Runs of a network in one. More save no more (docs/architecture.md), and the first would wait for the last."""
 
@@ -62,7 +64,7 @@ class _Stream:
     waiting: list[_Audio | Act] = field(default_factory=list)
     waiting_s: float = 0.0
     needs_s: float = math.inf
-    """Of waiting audio, until there is something to tell; nobody knows while it has its turn."""
+    """Of waiting audio, until there is something to tell; unknown while it has its turn."""
     lost: Fraction = Fraction(0)
     """Samples at 16 kHz before all that waits; exact, so that no clock drifts however often something is lost."""
     closing: bool = False
@@ -85,12 +87,12 @@ class _Stream:
 
     def enough_since(self) -> float:
         """When there was enough of waiting audio; now if there is not, and something else is to be done."""
-        heard_s = 0.0
+        so_far_s = 0.0
         for audio in self.waiting:
             if isinstance(audio, _Audio):
                 for block, arrived in zip(audio.blocks, audio.arrived, strict=True):
-                    heard_s += len(block) / audio.rate_hz
-                    if heard_s >= self.needs_s:
+                    so_far_s += len(block) / audio.rate_hz
+                    if so_far_s >= self.needs_s - _ROUNDING_S:
                         return arrived
         return time.perf_counter()
 
@@ -118,7 +120,8 @@ class SessionPool:
     Each stream's events are those that its session would give alone; a network runs for up to 16 streams at once. A
     stream is heard when a hop of it is there (`Session.needs_s`), however many blocks it came in, for to hear each
     block costs twice as much; so a beginning of speech is told up to 0.25 s later than its session alone would
-    tell it. `latency_ms` counts from the arrival of the block that completes the hop.
+    tell it. `latency_ms` counts from the arrival of the block that completes the hop (at other rates than 16 kHz to
+    within 20 ms).
 
     A stream of which more than `longest_wait_s` would wait loses all that waits, as one `gap` with the cause
     `pool_overload`, and goes on with what is new; no other stream loses anything by it.
@@ -235,7 +238,7 @@ class SessionPool:
 
     def _look(self, key: str, stream: _Stream) -> None:
         """Whether enough of it waits; half of what may wait is enough in any case."""
-        if stream.waiting_s >= min(stream.needs_s, self._longest_wait_s / 2):
+        if stream.waiting_s >= min(stream.needs_s, self._longest_wait_s / 2) - _ROUNDING_S:
             self._has_work(key)
 
     def _has_work(self, key: str) -> None:

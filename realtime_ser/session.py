@@ -425,10 +425,10 @@ class Session:
         self._features.reset()
         hops = self._window.push((yield from self._encoder.flush_steps()))
         whole = self._window.flush()
-        measurement = None
         posteriors = yield from self._head.steps([window.embeddings for window in (*hops, *whole)])
-        for i, window in enumerate((*hops, *whole)):
-            measurement = self._score(window, posteriors[i], "hop" if i < len(hops) else "utterance", begun)
+        for window, scores in zip(hops, posteriors, strict=False):
+            self._score(window, scores, "hop", begun)
+        measurement = self._score(whole[0], posteriors[-1], "utterance", begun) if whole else None
         duration = closed.speech_end - opened.onset
         self._emit(
             events.SpeechEnded,

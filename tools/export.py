@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.contract import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
 from realtime_ser.stages.features import FeatureSettings, mel_filterbank
-from realtime_ser.stages.model import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
 from tools.network import (
     CALL_CHUNKS,
     CHUNK_FRAMES,

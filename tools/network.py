@@ -16,7 +16,7 @@ CHUNK_FRAMES = 16
 FIRST_CHUNKS = 4
 """An utterance is embedded once 1 s of it is there: that much tells its level and its microphone's colour."""
 CALL_CHUNKS = 4
-"""A later call takes up to so many."""
+"""Any call takes up to so many."""
 FRAMES_PER_EMBEDDING = 4
 LOUDNESS_EXPONENT = 0.3
 """Loudness grows with this power of intensity (Stevens, 1957): what weighs a frame in the running mean."""

@@ -28,10 +28,11 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.progress import track
 from torch import Tensor, nn
 
-from realtime_ser.stages.model import CONTRACT_KEY
+from realtime_ser.stages.contract import CONTRACT_KEY
+from realtime_ser.stages.model import load_model
 from tools.corpora import load
 from tools.export import load_network, write_onnx
-from tools.network import CHUNK_FRAMES, N_MELS, CausalConv, Encoder, RunningMean
+from tools.network import CHUNK_FRAMES, FIRST_CHUNKS, N_MELS, CausalConv, Encoder, RunningMean, SpeechEmotionNet
 from tools.prepare import degraded, log_mel, read_mono, speech_region, training_kit
 from tools.splits import held_out
 from tools.sums import write_sums
@@ -70,32 +71,32 @@ class Extremes:
         n = min(_EXTREMES, len(high))
         self._high, self._low = high.topk(n).values, low.topk(n, largest=False).values
 
-    def steps(self) -> Steps:
+    def quantisation(self) -> Quantisation:
         """8 bits for all but `SHARE_OUTSIDE` of them at each end."""
         n = min(int(self._count * SHARE_OUTSIDE), len(self._high) - 1)
         high, low = max(float(self._high[n]), 0.0), min(float(self._low[n]), 0.0)
         scale = (high - low) / 255
-        return Steps(scale, round(-low / scale))
+        return Quantisation(scale, round(-low / scale))
 
 
 @dataclass(frozen=True)
-class Steps:
-    """What the 8 bits of a tensor mean: value = scale * (integer - zero)."""
+class Quantisation:
+    """What the 8 bits of a tensor mean: value = scale * (integer - zero_point)."""
 
     scale: float
-    zero: int
+    zero_point: int
 
 
 @dataclass(frozen=True)
 class Ranges:
     """Of an encoder: what goes into each layer, and last into the projection; and what comes out of each layer."""
 
-    into: list[Steps]
-    out_of: list[Steps]
+    into: list[Quantisation]
+    out_of: list[Quantisation]
 
 
 @torch.no_grad()
-def ranges(encoder: Encoder, heard: Sequence[NDArray[np.float32]]) -> Ranges:
+def find_ranges(encoder: Encoder, heard: Sequence[NDArray[np.float32]]) -> Ranges:
     """As found in what is heard, frames of shape (n, 64)."""
     into = [Extremes() for _ in (*encoder.layers, encoder.project)]
     out_of = [Extremes() for _ in encoder.layers]
@@ -113,7 +114,7 @@ def ranges(encoder: Encoder, heard: Sequence[NDArray[np.float32]]) -> Ranges:
         encoder.embed(torch.from_numpy(frames[: len(frames) // CHUNK_FRAMES * CHUNK_FRAMES])[None])
     for hook in hooks:
         hook.remove()
-    return Ranges([e.steps() for e in into], [e.steps() for e in out_of])
+    return Ranges([e.quantisation() for e in into], [e.quantisation() for e in out_of])
 
 
 class Front(nn.Module):
@@ -145,9 +146,9 @@ class Graph:
         """A constant of sizes or axes."""
         return self.constant(np.array(values, np.int64))
 
-    def meaning(self, steps: Steps) -> list[str]:
-        """Scale and zero as operators take them."""
-        return [self.constant(np.float32(steps.scale)), self.constant(np.uint8(steps.zero))]
+    def meaning(self, of: Quantisation) -> list[str]:
+        """Scale and zero point as operators take them."""
+        return [self.constant(np.float32(of.scale)), self.constant(np.uint8(of.zero_point))]
 
     def add(self, operator: str, inputs: Sequence[str], outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
         """An operator; its output's name, or their names."""
@@ -164,7 +165,7 @@ class Graph:
         )
         return joined, self.add("Reshape", [last, self.integers(0, -1)])
 
-    def convolution(self, x: str, given: Steps, layer: CausalConv, made: Steps) -> str:
+    def convolution(self, x: str, given: Quantisation, layer: CausalConv, made: Quantisation) -> str:
         """A layer with its batch norm inside; cut off at zero where `made` begins there."""
         norm = layer.norm
         gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
@@ -183,12 +184,12 @@ class Graph:
                      kernel_shape=layer.shape[2:], pads=[0, beside, 0, beside])
         )  # fmt: skip
 
-    def stack(self, encoder: Encoder, steps: Ranges, first: str, flats: Sequence[str]) -> tuple[str, list[str]]:
-        """Views with their past and the later layers' caches → embeddings, and these layers' next caches."""
+    def stack(self, encoder: Encoder, ranges: Ranges, first: str, flats: Sequence[str]) -> tuple[str, list[str]]:
+        """Views with their past, and caches that begin with those of its later layers → embeddings, the next caches."""
         after = []
-        x, skip = first, ("", steps.into[0])
+        x, skip = first, ("", ranges.into[0])
         for i, (layer, role) in enumerate(zip(encoder.layers, encoder.roles, strict=True)):
-            given, made = steps.into[i], steps.into[i + 1]
+            given, made = ranges.into[i], ranges.into[i + 1]
             if role == "open":
                 skip = x, given
             if i:
@@ -196,7 +197,7 @@ class Graph:
                 x, cache = self.remembered(x, layer.past, flats[i - 1], (time, bands, channels))
                 after.append(cache)
             if role == "close":
-                inner = steps.out_of[i]
+                inner = ranges.out_of[i]
                 x = self.convolution(x, given, layer, inner)
                 inputs = [x, *self.meaning(inner), skip[0], *self.meaning(skip[1]), *self.meaning(made)]
                 x = self.add("QLinearAdd", inputs, domain="com.microsoft")
@@ -204,7 +205,7 @@ class Graph:
                 x = self.convolution(x, given, layer, made)
         dim, channels = encoder.dim, encoder.cache_shapes[-1][0]
         matrix = encoder.project.weight.detach().numpy().reshape(dim, channels, -1).transpose(2, 1, 0).reshape(-1, dim)
-        values = self.add("DequantizeLinear", [x, *self.meaning(steps.into[-1])])
+        values = self.add("DequantizeLinear", [x, *self.meaning(ranges.into[-1])])
         values = self.add("Reshape", [values, self.integers(0, 0, -1)])
         values = self.add("MatMul", [values, self.constant(matrix)])
         return str(self.add("Add", [values, self.constant(encoder.project.bias.detach().numpy())])), after
@@ -226,11 +227,10 @@ def integer_encoder(
 
     `heard` are frames as those that will come, of shape (n, 64); `contract` is the floating point encoder's.
     """
-    found = [ranges(encoder, heard) for encoder in encoders]
+    found = [find_ranges(encoder, heard) for encoder in encoders]
     front, graph = front_graph(), Graph()
     views_shape = (encoders[0].layers[0].past, N_MELS, 2)
-    sizes = [[c * t * f for c, t, f in encoder.cache_shapes[1:]] for encoder in encoders]
-    caches = [size for of_one in sizes for size in of_one]
+    caches = [c * t * f for encoder in encoders for c, t, f in encoder.cache_shapes[1:]]
     parts = [RunningMean.state_size, int(np.prod(views_shape)), sum(caches)]
     split = helper.make_node("Split", ["state", graph.integers(*parts)], ["mean_state", "seen", "whole"], axis=1)
     # Integers from 0 to 255, which a float holds exactly; all of them zero at an utterance's start.
@@ -238,10 +238,9 @@ def integer_encoder(
     flats = graph.add("Split", [flats, graph.integers(*caches)], outputs=len(caches), axis=1)
     views, next_seen = graph.remembered("views", views_shape[0], "seen", views_shape)
     embeddings, after = [], []
-    for encoder, steps in zip(encoders, found, strict=True):
-        first = graph.add("QuantizeLinear", [views, *graph.meaning(steps.into[0])])
-        n = len(encoder.layers) - 1
-        made, next_caches = graph.stack(encoder, steps, first, flats[len(after) : len(after) + n])
+    for encoder, ranges in zip(encoders, found, strict=True):
+        first = graph.add("QuantizeLinear", [views, *graph.meaning(ranges.into[0])])
+        made, next_caches = graph.stack(encoder, ranges, first, flats[len(after) :])
         embeddings.append(made)
         after += next_caches
     whole = graph.add("Cast", [graph.add("Concat", after, axis=1)], to=TensorProto.FLOAT)
@@ -249,7 +248,7 @@ def integer_encoder(
         helper.make_node("Concat", embeddings, ["embeddings"], axis=2),
         helper.make_node("Concat", ["next_mean_state", next_seen, whole], ["next_state"], axis=1),
     ]
-    contract = contract | {"state_size": sum(parts), "dim": sum(encoder.dim for encoder in encoders)}
+    contract = contract | {"state_size": sum(parts)}
     shapes = {
         "frames": ["batch", "frames", N_MELS],
         "state": ["batch", sum(parts)],
@@ -268,6 +267,20 @@ def integer_encoder(
     return model
 
 
+@torch.no_grad()
+def same_labels(nets: Sequence[SpeechEmotionNet], folder: Path, heard: Sequence[NDArray[np.float32]]) -> float:
+    """The share of clips, frames of shape (n, 64), of which the model and the networks it was made of say the same."""
+    model = load_model(folder)
+    same = []
+    for frames in heard:
+        whole = frames[: len(frames) // CHUNK_FRAMES * CHUNK_FRAMES]
+        if len(whole) < FIRST_CHUNKS * CHUNK_FRAMES:
+            continue
+        logits = sum(net.head(net.embed(torch.from_numpy(whole)[None])) for net in nets)
+        same.append(int(logits.argmax()) == model.head().push(model.encoder().push(whole)[None]).argmax())
+    return float(np.mean(same))
+
+
 def main(
     run: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
@@ -282,6 +295,9 @@ def main(
     heard = list(speech(corpora, splits, contract["trained_on"]))
     onnx.save(integer_encoder([net.encoder for net in nets], heard, contract), output / "encoder.onnx")
     write_sums(output)
+    print(
+        f"{output}: {same_labels(nets, output, heard):.1%} of the clips get the label that they get in floating point"
+    )
 
 
 if __name__ == "__main__":

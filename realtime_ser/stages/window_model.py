@@ -19,8 +19,9 @@ from onnxruntime import InferenceSession
 
 from realtime_ser.errors import ModelError
 from realtime_ser.stages.calls import Steps
+from realtime_ser.stages.contract import CONTRACT_KEY, Contract, parse_contract
 from realtime_ser.stages.features import FeatureExtractor
-from realtime_ser.stages.model import CONTRACT_KEY, Contract, are_probabilities, open_session, parse_contract
+from realtime_ser.stages.model import are_probabilities, open_session
 from realtime_ser.stages.network import LONGEST_METADATA, Apart
 
 

@@ -22,7 +22,8 @@ from realtime_ser.sinks.jsonl import JsonLinesSink
 from realtime_ser.sources.demo import demo_path
 from realtime_ser.sources.file import FileSource
 from realtime_ser.sources.pipe import PipeSource
-from realtime_ser.stages.model import CONTRACT_KEY, find_model, load_model, open_session, parse_contract
+from realtime_ser.stages.contract import CONTRACT_KEY, parse_contract
+from realtime_ser.stages.model import find_model, load_model, open_session
 from realtime_ser.stages.resample import Resampler
 from realtime_ser.stages.rules import RuleWatch, parse_rule
 from realtime_ser.timeline.annotations import read_annotations

@@ -19,9 +19,10 @@ import pytest
 import realtime_ser
 from realtime_ser.errors import ModelError
 from realtime_ser.stages.calls import alone
+from realtime_ser.stages.contract import CONTRACT_KEY
 from realtime_ser.stages.detector import detector_path
 from realtime_ser.stages.features import mel_filterbank
-from realtime_ser.stages.model import CONTRACT_KEY, Model, find_model, load_model, models_folder, open_session
+from realtime_ser.stages.model import Model, find_model, load_model, models_folder, open_session
 
 
 @pytest.fixture

@@ -95,7 +95,8 @@ def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
     import onnx
 
     from realtime_ser.bench import multiply_adds
-    from realtime_ser.stages.model import CONTRACT_KEY, load_model
+    from realtime_ser.stages.contract import CONTRACT_KEY
+    from realtime_ser.stages.model import load_model
     from tools.export import Temperature, export
     from tools.network import Ensemble
     from tools.quantize import integer_encoder
