@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from realtime_ser.sources.demo import demo_path
 from realtime_ser.stages.model import Model, load_model
 
 # A busy machine is no failure: nothing here tests how long something takes.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"

@@ -295,6 +295,8 @@ def interrupted(number: int, arguments: list[object], until: Callable[[], bool])
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run under nohup hand an ignored SIGHUP down, and the program would rightly ignore it too.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
     while not until() and time.monotonic() < deadline:

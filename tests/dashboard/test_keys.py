@@ -61,6 +61,7 @@ def on_terminal(*command: object) -> Iterator[Terminal]:
     pid, fd = pty.fork()
     if not pid:
         os.environ["TERM"] = "xterm"
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
         os.execv(str(command[0]), [*map(str, command)])
     terminal = Terminal(pid, fd)
     try:
