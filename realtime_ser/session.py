@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,8 +22,9 @@ from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.settings import RATE_HZ, SessionSettings
 from realtime_ser.stages.calls import Steps, alone
 from realtime_ser.stages.clean import Cleaner
+from realtime_ser.stages.detector import FRAME_SAMPLES
 from realtime_ser.stages.gate import (
-    GateOutput,
+    FrameLevels,
     Silence,
     SpeechClosed,
     SpeechContinued,
@@ -42,9 +44,9 @@ from realtime_ser.tally import Tally
 
 E = TypeVar("E", bound=events.Event)
 
-Scored = tuple[Window, NDArray[np.float32]]
-"""A window and its posteriors."""
 _SPEECH = SpeechOpened, SpeechContinued
+_PIECE_S = 2
+"""What is heard at once: more saves hardly any time, and a whole recording must not need its size many times over."""
 _VERSIONED = ("realtime-ser", "numpy", "onnxruntime", "soxr", "webrtcvad-wheels")
 
 
@@ -218,7 +220,7 @@ class Session:
             self._rest = RestFinder(self._settings.rest, sample_rate, begun_s, rested=begun_s > 0)
         assert self._rest is not None  # made with the first resampler
         while len(samples):
-            part = samples[:sample_rate]  # a whole recording pushed at once must not need its size many times over
+            part = samples[: _PIECE_S * sample_rate]
             rest = self._rest.push(part)
             part = part[:rest]
             samples = samples[len(part) :]
@@ -338,8 +340,8 @@ class Session:
                 yield from self._hear(self._resampler.flush(), begun)
                 for bad in self._resampler.bad:
                     self._notice(bad_samples(bad.count))
-            for output in self._gate.flush():
-                yield from self._follow(output, [], begun)
+            for closed in self._gate.flush():
+                yield from self._close_speech(closed, begun)
             if self._at > self._hop_start:
                 self._silence(self._at, begun)
         finally:  # the model may have failed
@@ -366,52 +368,92 @@ class Session:
         self._at = self._hop_start = end
 
     def _hear(self, samples: NDArray[np.float32], begun: float) -> Steps[None]:
-        bad = self._resampler.bad if self._resampler else []
-        heard = self._cleaner.push(samples)
-        clipped = self._cleaner.clipped
-        for _, stretch in groupby(self._gate.push(heard), lambda output: isinstance(output, _SPEECH)):
-            outputs = list(stretch)
-            parts = [output.samples for output in outputs if isinstance(output, _SPEECH)]
-            scored = (yield from self._scored(parts)) if parts else [[]] * len(outputs)
-            for output, windows in zip(outputs, scored, strict=True):
-                self._at = output.at
-                while bad and self._base + bad[0].at <= self._at:
-                    self._notice(bad_samples(bad.pop(0).count))
-                if not isinstance(output, SpeechClosed):
-                    n_clipped = 0
-                    while clipped and self._base + clipped[0].at <= self._at:
-                        n_clipped += clipped.pop(0).count
-                    self._levels.add(output.frame, n_clipped)
-                    for notice in self._monitor.push(output.frame, n_clipped):
-                        self._notice(notice)
-                yield from self._follow(output, windows, begun)
+        outputs = self._gate.push(self._cleaner.push(samples))
+        for speaks, some in groupby(outputs, lambda output: isinstance(output, _SPEECH)):
+            if speaks:
+                yield from self._speech(some, begun)  # type: ignore[arg-type]  # these alone
+                continue
+            for output in some:
+                if isinstance(output, Silence):
+                    self._no_speech(output.frames, begun)
+                elif isinstance(output, SpeechClosed):
+                    yield from self._close_speech(output, begun)
 
-    def _scored(self, parts: list[NDArray[np.float32]]) -> Steps[list[list[Scored]]]:
-        """The windows that each part of an utterance's samples completes; the networks hear all parts at once."""
-        frames = [self._features.push(part) for part in parts]
-        if not any(map(len, frames)):
-            return [[] for _ in parts]
-        completed = [self._window.push(embeddings) for embeddings in (yield from self._encoder.steps(frames))]
-        posteriors = iter((yield from self._head.steps([w.embeddings for windows in completed for w in windows])))
-        return [[(window, next(posteriors)) for window in windows] for windows in completed]
+    def _no_speech(self, frames: FrameLevels, begun: float) -> None:
+        while len(frames):
+            missing = -(-(self._hop_start + self._hop_samples - self._at) // FRAME_SAMPLES)
+            self._pass(frames[:missing])
+            frames = frames[missing:]
+            if self._at - self._hop_start >= self._hop_samples:
+                self._silence(self._hop_start + self._hop_samples, begun)
+
+    def _speech(self, outputs: Iterable[SpeechOpened | SpeechContinued], begun: float) -> Steps[None]:
+        """An utterance's samples; the networks hear all of them at once, then each hop is told at its end."""
+        parts: list[tuple[FrameLevels | None, NDArray[np.float32]]] = []
+        """Frames to pass, and the blocks of features that they complete."""
+        for output in outputs:
+            if isinstance(output, SpeechOpened):
+                self._pass(output.frames)
+                self._open_speech(output)
+                parts.append((None, self._features.push(output.samples)))
+            else:
+                parts += self._cut(output)
+        completed: list[list[Window]] = [[]] * len(parts)
+        posteriors: Iterator[NDArray[np.float32]] = iter(())
+        if any(len(blocks) for _, blocks in parts):
+            embeddings = yield from self._encoder.steps([blocks for _, blocks in parts])
+            completed = [self._window.push(some) for some in embeddings]
+            windows = [window.embeddings for some in completed for window in some]
+            posteriors = iter((yield from self._head.steps(windows)))
+        for (frames, _), some in zip(parts, completed, strict=True):
+            if frames is not None:
+                self._pass(frames)
+            for window in some:
+                self._score(window, next(posteriors), "hop", begun)
+
+    def _cut(self, output: SpeechContinued) -> Iterable[tuple[FrameLevels, NDArray[np.float32]]]:
+        """Its frames cut where they complete a block of features; the last piece may complete none."""
+        n_frames = len(output.frames)
+        first, more = self._features.missing_samples, self._features.block_samples
+        cuts = [-(-end // FRAME_SAMPLES) for end in range(first, len(output.samples) + 1, more)]
+        features = self._features.push(output.samples)
+        blocks = np.split(features, len(cuts)) if cuts else []
+        if not cuts or cuts[-1] < n_frames:
+            cuts.append(n_frames)
+            blocks.append(features[:0])
+        return [
+            (output.frames[start:end], block) for (start, end), block in zip(pairwise((0, *cuts)), blocks, strict=True)
+        ]
+
+    def _pass(self, frames: FrameLevels) -> None:
+        """The clock runs over some frames, and what they show of the input is told."""
+        start = self._at
+        end = start + len(frames) * FRAME_SAMPLES
+        bad, clipped = self._resampler.bad if self._resampler else [], self._cleaner.clipped
+        notices: list[tuple[int, Notice]] = []
+        while bad and self._base + bad[0].at <= end:
+            found = bad.pop(0)
+            notices.append((max(0, self._base + found.at - start - 1) // FRAME_SAMPLES, bad_samples(found.count)))
+        counts = [0] * len(frames)
+        while clipped and self._base + clipped[0].at <= end:
+            piece = clipped.pop(0)
+            counts[(self._base + piece.at - start - 1) // FRAME_SAMPLES] += piece.count
+        levels_dbfs = frames.level_dbfs.tolist()
+        self._levels.add(levels_dbfs, float(frames.floor_dbfs[-1]), sum(counts))
+        notices += self._monitor.push(levels_dbfs, counts)
+        for i, notice in sorted(notices, key=itemgetter(0)):
+            self._at = start + (i + 1) * FRAME_SAMPLES
+            self._notice(notice)
+        self._at = end
 
     def _notice(self, notice: Notice) -> None:
         self._emit(events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy)
 
-    def _follow(self, output: GateOutput, windows: list[Scored], begun: float) -> Steps[None]:
-        match output:
-            case Silence(at=at):
-                if at - self._hop_start >= self._hop_samples:
-                    self._silence(self._hop_start + self._hop_samples, begun)
-            case SpeechOpened():
-                self._utterance += 1
-                self._segment = output
-                self._measured = False
-                self._emit(events.SpeechStarted, output.start, output.at, utterance=self._utterance)
-            case SpeechClosed():
-                yield from self._close_speech(output, begun)
-        for window, posteriors in windows:
-            self._score(window, posteriors, "hop", begun)
+    def _open_speech(self, opened: SpeechOpened) -> None:
+        self._utterance += 1
+        self._segment = opened
+        self._measured = False
+        self._emit(events.SpeechStarted, opened.start, opened.at, utterance=self._utterance)
 
     def _silence(self, end: int, begun: float) -> None:
         levels = self._levels.take() | {"snr_db": None}

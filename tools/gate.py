@@ -178,7 +178,7 @@ def gated(samples: Samples, speech: NDArray[np.bool_]) -> Found:
     open_ = np.zeros(len(speech), bool)
     within = np.zeros(len(speech), bool)
     start = onset = 0
-    for output in gate.push(cleaner.push(samples)) + gate.flush():
+    for output in (*gate.push(cleaner.push(samples)), *gate.flush()):
         if isinstance(output, SpeechOpened):
             start, onset = output.start // FRAME_SAMPLES, output.onset // FRAME_SAMPLES
         elif isinstance(output, SpeechClosed):

@@ -68,7 +68,7 @@ def speech_region(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """From the first segment's start to the last one's end, as the gate hears them; all of it if it hears none."""
     samples = Cleaner().push(samples)
     gate = SpeechGate()
-    outputs = gate.push(samples) + gate.flush()
+    outputs = [*gate.push(samples), *gate.flush()]
     starts = [o.start for o in outputs if isinstance(o, SpeechOpened)]
     ends = [o.at for o in outputs if isinstance(o, SpeechClosed)]
     return samples[starts[0] : ends[-1]] if starts else samples

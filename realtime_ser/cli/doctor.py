@@ -234,8 +234,8 @@ class _Ear:
         self._zeros = self._zeros and not block.any()
         for output in self._gate.push(self._cleaner.push(self._resampler.push(block))):
             if not isinstance(output, SpeechClosed):
-                self._levels.append(output.frame.level_dbfs)
-                self._speech.append(not isinstance(output, Silence))
+                self._levels += output.frames.level_dbfs.tolist()
+                self._speech += [not isinstance(output, Silence)] * len(output.frames)
 
     def lose(self, seconds: float) -> None:
         self._lost_s += seconds

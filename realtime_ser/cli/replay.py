@@ -58,7 +58,7 @@ def replay(
         audio = PipeSource(cast(BufferedReader, sys.stdin.buffer), rate, n_channels)
     else:
         # At a pace, small blocks as a microphone gives them; at full speed, large ones.
-        block_s = 1.0 if pace_speed == float("inf") else 0.05
+        block_s = 2.0 if pace_speed == float("inf") else 0.05
         audio = FileSource(demo_path() if source == "demo" else source, block_s)
     channels = options.channels_of(channel, audio.channels)
     session = open_session(model, settings, audio.name, channels, options.profile_of(profile), on or ())

@@ -44,7 +44,7 @@ class FileSource:
     def __init__(
         self,
         path: Path | str,
-        block_s: float = 1.0,
+        block_s: float = 2.0,
         name: str | None = None,
         from_s: float = 0.0,
     ) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ CUTOFF_HZ = 40.0
 """Below any voice and above most handling noise; the models' lowest mel band begins at 50 Hz."""
 _STEP_SAMPLES = 40
 """What the filter takes at once: a quarter of a piece keeps its matrix small enough for the nearest cache."""
+_STEPS = PIECE_SAMPLES // _STEP_SAMPLES
 FULL_SCALE = 0.999
 """From here on a sample counts as clipped."""
 _SUPPRESSION = 1
@@ -53,29 +54,46 @@ class HighPass:
         """From a step's samples to its output and to what it adds to the states."""
         self._from_states = np.array([p[0] for p in powers[:-1]]).T.copy()
         self._advance: list[list[float]] = powers[-1].tolist()
+        """Of the states, over a step."""
+        steps = [np.linalg.matrix_power(powers[-1], k) for k in range(_STEPS + 1)]
+        self._advance_piece: list[list[float]] = steps[-1].tolist()
+        self._from_begin = np.array(steps[:-1])
+        """From the states where a piece begins to those where each of its steps does."""
         self.reset()
 
     def push(self, pieces: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give float32 of shape (n, 160); get as many. A piece of exact zeros stays so and ends what was before it."""
-        steps = pieces.reshape(-1, PIECE_SAMPLES // _STEP_SAMPLES, _STEP_SAMPLES).astype(np.float64)
+        steps = pieces.reshape(-1, _STEPS, _STEP_SAMPLES).astype(np.float64)
         # Stacked, so that each piece is a product of the same shape however many are pushed: not a bit may differ.
-        direct = (steps @ self._from_samples).reshape(-1, _STEP_SAMPLES + 2)
+        # All else goes term by term for the same reason.
+        direct = steps @ self._from_samples
         (a, b), (c, d) = self._advance
+        states = np.zeros((len(pieces), _STEPS + 1, 2))  # before each step, and behind the last
+        for k in range(_STEPS):  # as if each piece began with nothing before it
+            s, t = states[:, k, 0], states[:, k, 1]
+            states[:, k + 1, 0] = a * s + b * t + direct[:, k, -2]
+            states[:, k + 1, 1] = c * s + d * t + direct[:, k, -1]
+        begins = self._begins(states[:, -1].tolist(), np.logical_not(pieces.any(axis=1)).tolist())[:, None]
+        before = states[:, :-1]
+        before += begins[..., :1] * self._from_begin[:, :, 0]
+        before += begins[..., 1:] * self._from_begin[:, :, 1]
+        filtered = direct[..., :_STEP_SAMPLES]
+        filtered += before[..., :1] * self._from_states[0]
+        filtered += before[..., 1:] * self._from_states[1]
+        return filtered.astype(np.float32).reshape(pieces.shape)
+
+    def _begins(self, added: Sequence[Sequence[float]], silences: Sequence[bool]) -> NDArray[np.float64]:
+        """The states where each piece begins, (n, 2), from what each adds to them; a silent one begins with none."""
+        (a, b), (c, d) = self._advance_piece
         s, t = self._states
-        states: list[float] = []
-        silent = ~pieces.any(axis=1)
-        silences = np.repeat(silent, PIECE_SAMPLES // _STEP_SAMPLES).tolist() if silent.any() else repeat(False)
-        for (ds, dt), silence in zip(direct[:, _STEP_SAMPLES:].tolist(), silences, strict=False):
+        begins: list[float] = []
+        for (ds, dt), silence in zip(added, silences, strict=True):
             if silence:
                 s = t = 0.0
-            states += s, t
+            begins += s, t
             s, t = a * s + b * t + ds, c * s + d * t + dt
         self._states = s, t
-        before = np.array(states).reshape(-1, 2)
-        filtered = direct[:, :_STEP_SAMPLES]
-        filtered += before[:, :1] * self._from_states[0]
-        filtered += before[:, 1:] * self._from_states[1]
-        return filtered.astype(np.float32).reshape(pieces.shape)
+        return np.array(begins).reshape(-1, 2)
 
     def reset(self) -> None:
         """Forget everything, as if new."""

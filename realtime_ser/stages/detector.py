@@ -41,11 +41,10 @@ class SpectrumContext:
 
     _last: NDArray[np.float32]
     _rows: NDArray[np.float32]
-    _floors: NDArray[np.float64]
-    _floor_db: NDArray[np.float64]
-    _block: NDArray[np.float64]
-    _in_block: int
-    _next: int
+    _blocks_db: NDArray[np.float64]
+    """The last of them."""
+    _begun: NDArray[np.float64]
+    """Powers of the frames of the block that is not complete."""
 
     def __init__(self) -> None:
         self._taper = np.hanning(2 * FRAME_SAMPLES + 1)[:-1]
@@ -62,11 +61,7 @@ class SpectrumContext:
         spectrum = np.fft.rfft(overlapping(samples, 2 * FRAME_SAMPLES, FRAME_SAMPLES) * self._taper)
         power = ((np.square(spectrum.real) + np.square(spectrum.imag))[:, None, :] @ self._filters)[:, 0]
         mel_db = 10 * np.log10(np.maximum(power, POWER_FLOOR))
-        band_floors_db = np.empty_like(mel_db)
-        for i, frame_power in enumerate(power):
-            self._follow(frame_power)
-            band_floors_db[i] = self._floor_db
-        above_band = mel_db - np.minimum(band_floors_db, mel_db)
+        above_band = mel_db - np.minimum(self._band_floors_db(power), mel_db)
         new = np.concatenate((mel_db - floors_dbfs[:, None], above_band), axis=1, dtype=np.float32)
         rows = np.concatenate((self._rows, new))
         self._rows = rows[len(new) :]
@@ -75,22 +70,23 @@ class SpectrumContext:
     def reset(self) -> None:
         """Forget everything, as if new."""
         self._last = np.zeros(FRAME_SAMPLES, np.float32)
-        self._floors = np.full((_FLOOR_BLOCKS, BANDS), np.inf)
-        self._floor_db = np.full(BANDS, np.inf)
-        self._block = np.zeros(BANDS)
-        self._in_block = self._next = 0
+        self._blocks_db = np.full((_FLOOR_BLOCKS, BANDS), np.inf)
+        self._begun = np.empty((0, BANDS))
         self._rows = np.zeros((CONTEXT_FRAMES - 1, 2 * BANDS), np.float32)
 
-    def _follow(self, power: NDArray[np.float64]) -> None:
-        """Each band's floor is its quietest block of the last 2 s."""
-        self._block += power
-        self._in_block += 1
-        if self._in_block == _BLOCK_FRAMES:
-            self._floors[self._next] = 10 * np.log10(np.maximum(self._block / _BLOCK_FRAMES, POWER_FLOOR))
-            self._next = (self._next + 1) % _FLOOR_BLOCKS
-            self._floor_db = self._floors.min(axis=0)
-            self._block[:] = 0
-            self._in_block = 0
+    def _band_floors_db(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each band's floor at each frame: its quietest block of the last 2 s."""
+        rows = np.concatenate((self._begun, power))
+        n_blocks = len(rows) // _BLOCK_FRAMES
+        blocks = rows[: n_blocks * _BLOCK_FRAMES].reshape(n_blocks, _BLOCK_FRAMES, BANDS)
+        means = sum(blocks.swapaxes(0, 1)) / _BLOCK_FRAMES
+        quiet_db = np.concatenate((self._blocks_db, 10 * np.log10(np.maximum(means, POWER_FLOOR))))
+        # The floor before the first of these blocks was complete, and after each.
+        floors_db = np.array([quiet_db[k : k + _FLOOR_BLOCKS].min(axis=0) for k in range(n_blocks + 1)])
+        complete = (np.arange(len(self._begun), len(rows)) + 1) // _BLOCK_FRAMES
+        self._begun = rows[n_blocks * _BLOCK_FRAMES :]
+        self._blocks_db = quiet_db[n_blocks:]
+        return floors_db[complete]
 
 
 def speech_probability(contexts: NDArray[np.float32]) -> NDArray[np.float32]:

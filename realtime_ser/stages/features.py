@@ -109,7 +109,8 @@ class FeatureExtractor:
         # Periodic Hann window, as scipy.signal.get_window("hann", fftbins=True).
         self._taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(s.frame_samples) / s.frame_samples)
         self._block_frames = block_frames
-        self._block_samples = block_frames * s.hop_samples
+        self.block_samples = block_frames * s.hop_samples
+        """`push` gives a block more for so many samples more."""
         self._none = np.empty((0, s.n_mels), np.float32)
         self._span_samples = s.frame_samples + (block_frames - 1) * s.hop_samples
         self.reset()
@@ -126,11 +127,11 @@ class FeatureExtractor:
         if self._pending_samples < self._span_samples:
             return self._none
         pending = np.concatenate(self._pending)
-        n_blocks = 1 + (len(pending) - self._span_samples) // self._block_samples
-        start = n_blocks * self._block_samples
+        n_blocks = 1 + (len(pending) - self._span_samples) // self.block_samples
+        start = n_blocks * self.block_samples
         self._pending = [pending[start:].copy()]
         self._pending_samples -= start
-        return self._frames(pending[: start - self._block_samples + self._span_samples])
+        return self._frames(pending[: start - self.block_samples + self._span_samples])
 
     def flush(self) -> NDArray[np.float32]:
         """End of the segment: the frames that still fit, shape (fewer than block_frames, n_mels)."""

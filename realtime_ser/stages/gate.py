@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +29,17 @@ SILENCE_DBFS = -120.0
 
 
 @dataclass(frozen=True)
-class FrameLevel:
-    """How loud a 20 ms frame was, and the noise floor then."""
+class FrameLevels:
+    """How loud each of some 20 ms frames was, and the noise floor then; both of shape (frames,)."""
 
-    level_dbfs: float
-    floor_dbfs: float
+    level_dbfs: NDArray[np.float64]
+    floor_dbfs: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.level_dbfs)
+
+    def __getitem__(self, part: slice) -> FrameLevels:
+        return FrameLevels(self.level_dbfs[part], self.floor_dbfs[part])
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,17 @@ class SpeechOpened:
     at: int
     """Where the gate noticed."""
     samples: NDArray[np.float32]
-    frame: FrameLevel
+    frames: FrameLevels
+    """The one that ends at `at`; those before it were told as silence."""
 
 
 @dataclass(frozen=True)
 class SpeechContinued:
-    """20 ms more of the open segment, ending at `at`."""
+    """More of the open segment, ending at `at`."""
 
     at: int
     samples: NDArray[np.float32]
-    frame: FrameLevel
+    frames: FrameLevels
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,10 @@ class SpeechClosed:
 
 @dataclass(frozen=True)
 class Silence:
-    """20 ms outside speech, ending at `at`."""
+    """Some of it outside speech, ending at `at`."""
 
     at: int
-    frame: FrameLevel
+    frames: FrameLevels
 
 
 GateOutput = SpeechOpened | SpeechContinued | SpeechClosed | Silence
@@ -126,21 +132,23 @@ class SpeechGate:
     """
 
     _pending: NDArray[np.float32]
+    _around: NDArray[np.float32]
+    """The samples in hand, and those before them as far back as a segment may begin."""
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self._settings = settings or GateSettings()
         s = self._settings
         self._onset_frames = s.onset_ms // 20
-        self._hangover_frames = s.hangover_ms // 20
+        self._hangover_samples = s.hangover_ms // 20 * FRAME_SAMPLES
         self._floor = FloorTracker()
         self._spectrum = SpectrumContext()
         self._recent_frames = s.onset_window_ms // 20
         self._recent: deque[bool] = deque(maxlen=self._recent_frames)
-        self._preroll: deque[NDArray[np.float32]] = deque(maxlen=(s.preroll_ms + s.onset_window_ms) // 20)
+        self._preroll_frames = s.preroll_ms // 20
         self.reset()
 
     def push(self, samples: NDArray[np.float32]) -> list[GateOutput]:
-        """Give float32 samples of shape (n,); get one output or two for each whole 20 ms frame, in order."""
+        """Give float32 samples of shape (n,); get what its whole 20 ms frames are, in order, like ones together."""
         pending = np.concatenate((self._pending, samples))
         n_frames = len(pending) // FRAME_SAMPLES
         frames = pending[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)
@@ -153,9 +161,9 @@ class SpeechGate:
             outputs += self._listen(frames[part], levels[part])
         return outputs
 
-    def flush(self) -> list[GateOutput]:
+    def flush(self) -> list[SpeechClosed]:
         """End of input: close an open segment. Samples short of a frame are not looked at."""
-        closing: list[GateOutput] = [SpeechClosed(self._speech_end, self._at)] if self._open else []
+        closing = [SpeechClosed(self._speech_end, self._at)] if self._open else []
         self.reset(self._at)
         return closing
 
@@ -171,67 +179,84 @@ class SpeechGate:
         self._spectrum.reset()
         self._pending = np.empty(0, np.float32)
         self._recent.clear()
-        self._preroll.clear()
+        self._shut_frames = 0
+        self._around = np.empty(0, np.float32)
 
     def _listen(self, frames: NDArray[np.float32], levels: NDArray[np.float64]) -> list[GateOutput]:
         """All that needs no decision is computed for many frames at once; then they are gone through one by one."""
         audible = levels > SILENCE_DBFS
-        floors = np.array([self._floor.push(level) for level in levels.tolist()])
-        contexts = self._spectrum.push(frames[audible], floors[audible])
-        unvoiced = self._unvoiced(frames[audible], floors[audible])
+        heard = FrameLevels(levels, np.array([self._floor.push(level) for level in levels.tolist()]))
+        contexts = self._spectrum.push(frames[audible], heard.floor_dbfs[audible])
+        unvoiced = self._unvoiced(frames[audible], heard.floor_dbfs[audible])
+        longest = (self._preroll_frames + self._recent_frames) * FRAME_SAMPLES
+        self._around = np.concatenate((self._around[-longest:], frames.reshape(-1)))
         outputs: list[GateOutput] = []
         probabilities: list[float] | None = None
-        n_heard = 0
-        for frame, level, floor in zip(frames, levels.tolist(), floors.tolist(), strict=True):
+        n_heard = told = 0
+        for i, sounds in enumerate(audible.tolist()):
             self._at += FRAME_SAMPLES
             speech = False
-            if level > SILENCE_DBFS:
+            if sounds:
                 # In silence webrtcvad sleeps for long, and so does the network.
-                if (next(unvoiced) < self._recent_frames or self._open) and level >= self._settings.min_level_dbfs:
+                awake = unvoiced[n_heard] < self._recent_frames or self._open
+                if awake and levels[i] >= self._settings.min_level_dbfs:
                     if probabilities is None:
                         probabilities = [0.0] * n_heard + speech_probability(contexts[n_heard:]).tolist()
                     speech = probabilities[n_heard] >= self._threshold()
                 n_heard += 1
-            outputs += self._decide(frame, speech, FrameLevel(level, floor))
+            if self._open:
+                if speech:
+                    self._speech_end = self._at
+                elif self._at - self._speech_end >= self._hangover_samples:
+                    outputs.append(self._more(frames, heard, told, i + 1))
+                    outputs.append(SpeechClosed(self._speech_end, self._at))
+                    self._open = False
+                    told = i + 1
+            elif self._opens(speech):
+                if told < i:
+                    outputs.append(Silence(self._at - FRAME_SAMPLES, heard[told:i]))
+                outputs.append(self._begin(heard[i : i + 1], behind=len(frames) - 1 - i))
+                told = i + 1
+        if told < len(frames):
+            outputs.append(self._more(frames, heard, told, len(frames)))
         return outputs
 
-    def _unvoiced(self, frames: NDArray[np.float32], floors: NDArray[np.float64]) -> Iterator[int]:
+    def _more(self, frames: NDArray[np.float32], heard: FrameLevels, start: int, end: int) -> GateOutput:
+        """Frames `start` to `end` of these, after which the clock is now: of the open segment, or of silence."""
+        if self._open:
+            return SpeechContinued(self._at, frames[start:end].reshape(-1), heard[start:end])
+        return Silence(self._at, heard[start:end])
+
+    def _unvoiced(self, frames: NDArray[np.float32], floors: NDArray[np.float64]) -> list[int]:
         """How many frames webrtcvad has not called speech in a row, at each of them."""
         least_db, most_db = _VAD_GAIN_DB
         gains_db = np.minimum(np.maximum(_VAD_FLOOR_DBFS - floors, least_db), most_db)
         loud = frames * (32768 * 10 ** (gains_db[:, None] / 20))
-        for pcm in np.minimum(np.maximum(loud, -32768), 32767).astype(np.int16):
-            self._unvoiced_frames = 0 if self._vad.is_speech(pcm.tobytes(), RATE_HZ) else self._unvoiced_frames + 1
-            yield self._unvoiced_frames
+        pcm = np.minimum(np.maximum(loud, -32768), 32767).astype(np.int16).tobytes()
+        in_a_row = []
+        for start in range(0, len(pcm), 2 * FRAME_SAMPLES):
+            voiced = self._vad.is_speech(pcm[start : start + 2 * FRAME_SAMPLES], RATE_HZ)
+            self._unvoiced_frames = 0 if voiced else self._unvoiced_frames + 1
+            in_a_row.append(self._unvoiced_frames)
+        return in_a_row
 
     def _threshold(self) -> float:
         return self._settings.speech_stay if self._open else self._settings.speech_enter
 
-    def _decide(self, frame: NDArray[np.float32], speech: bool, heard: FrameLevel) -> list[GateOutput]:
-        if self._open:
-            return self._inside(frame, speech, heard)
+    def _opens(self, speech: bool) -> bool:
+        """Whether the next frame outside speech opens a segment."""
         self._recent.append(speech)
-        self._preroll.append(frame)
-        if sum(self._recent) < self._onset_frames:
-            return [Silence(self._at, heard)]
-        return [self._begin(heard)]
+        self._shut_frames += 1
+        return sum(self._recent) >= self._onset_frames
 
-    def _begin(self, heard: FrameLevel) -> SpeechOpened:
+    def _begin(self, heard: FrameLevels, behind: int) -> SpeechOpened:
+        """A segment that is noticed here, with so many frames in hand behind it."""
         first = len(self._recent) - list(self._recent).index(True)
         onset = self._at - first * FRAME_SAMPLES
-        kept = list(self._preroll)[-(first + self._settings.preroll_ms // 20) :]
+        n_samples = min(first + self._preroll_frames, self._shut_frames) * FRAME_SAMPLES
+        end = len(self._around) - behind * FRAME_SAMPLES
         self._open = True
         self._speech_end = self._at
         self._recent.clear()
-        self._preroll.clear()
-        samples = np.concatenate(kept)
-        return SpeechOpened(self._at - len(samples), onset, self._at, samples, heard)
-
-    def _inside(self, frame: NDArray[np.float32], speech: bool, heard: FrameLevel) -> list[GateOutput]:
-        outputs: list[GateOutput] = [SpeechContinued(self._at, frame, heard)]
-        if speech:
-            self._speech_end = self._at
-        elif self._at - self._speech_end >= self._hangover_frames * FRAME_SAMPLES:
-            self._open = False
-            outputs.append(SpeechClosed(self._speech_end, self._at))
-        return outputs
+        self._shut_frames = 0
+        return SpeechOpened(self._at - n_samples, onset, self._at, self._around[end - n_samples : end], heard)

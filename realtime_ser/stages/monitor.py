@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.detector import FRAME_SAMPLES
-from realtime_ser.stages.gate import SILENCE_DBFS, FrameLevel
+from realtime_ser.stages.gate import SILENCE_DBFS
 
 _SECOND_FRAMES = RATE_HZ // FRAME_SAMPLES
 _ZEROS_FRAMES = 2 * _SECOND_FRAMES
@@ -76,16 +75,17 @@ class Levels:
     def __init__(self) -> None:
         self.clear()
 
-    def add(self, frame: FrameLevel, clipped: int) -> None:
-        """Take in a frame, and how many of its samples are clipped."""
-        self._power += 10 ** (frame.level_dbfs / 10)
-        self._frames += 1
+    def add(self, levels_dbfs: Sequence[float], floor_dbfs: float, clipped: int) -> None:
+        """Take in the levels of some frames, the noise floor at the last, and how many samples are clipped."""
+        self._levels_dbfs += levels_dbfs
+        self._floor_dbfs = floor_dbfs
         self._clipped += clipped
-        self._floor_dbfs = frame.floor_dbfs
 
     def take(self) -> dict[str, Any]:
         """The fields of a measurement that speak of level; `snr_db` is for speech alone."""
-        level = 10 * float(np.log10(self._power / self._frames)) if self._frames else SILENCE_DBFS
+        # All at once and exactly: a sum of sums would depend on how the frames came.
+        power = math.fsum(10 ** (level / 10) for level in self._levels_dbfs)
+        level = 10 * math.log10(power / len(self._levels_dbfs)) if self._levels_dbfs else SILENCE_DBFS
         known = level > SILENCE_DBFS + 0.1
         fields = {
             "level_dbfs": level if known else None,
@@ -97,8 +97,7 @@ class Levels:
 
     def clear(self) -> None:
         """Forget what was added."""
-        self._power = 0.0
-        self._frames = 0
+        self._levels_dbfs: list[float] = []
         self._clipped = 0
         self._floor_dbfs = SILENCE_DBFS
 
@@ -135,19 +134,23 @@ class InputMonitor:
         notices = [TOO_QUIET] * quiet + [TOO_NOISY] * noisy
         return [notice for notice in notices if self._is_new(notice)]
 
-    def push(self, frame: FrameLevel, clipped: int) -> list[Notice]:
-        """Give the next frame and how many of its samples are clipped; get the faults that it completes."""
-        self._frames += 1
-        notices: list[Notice] = []
-        self._zeros = self._zeros + 1 if frame.level_dbfs <= SILENCE_DBFS else 0
-        if self._zeros == _ZEROS_FRAMES:
-            notices.append(SILENT_ZEROS)
-        self._clipped += clipped
-        if self._frames % _SECOND_FRAMES == 0:
-            if self._clipped >= _CLIPPED_SHARE * RATE_HZ:
-                notices.append(CLIPPED)
-            self._clipped = 0
-        return [notice for notice in notices if self._is_new(notice)] if notices else notices
+    def push(self, levels_dbfs: Sequence[float], clipped: Sequence[int]) -> list[tuple[int, Notice]]:
+        """Give the levels of the next frames and how many samples of each are clipped.
+
+        Get the faults that they complete, each with the number of the frame that does, counted from 0.
+        """
+        told: list[tuple[int, Notice]] = []
+        for i, (level_dbfs, n_clipped) in enumerate(zip(levels_dbfs, clipped, strict=True)):
+            self._frames += 1
+            self._zeros = self._zeros + 1 if level_dbfs <= SILENCE_DBFS else 0
+            if self._zeros == _ZEROS_FRAMES and self._is_new(SILENT_ZEROS):
+                told.append((i, SILENT_ZEROS))
+            self._clipped += n_clipped
+            if self._frames % _SECOND_FRAMES == 0:
+                if self._clipped >= _CLIPPED_SHARE * RATE_HZ and self._is_new(CLIPPED):
+                    told.append((i, CLIPPED))
+                self._clipped = 0
+        return told
 
     def reset(self) -> None:
         """Forget everything, as if new."""

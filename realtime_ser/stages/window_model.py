@@ -32,18 +32,19 @@ class WaveformFrames:
 
     def __init__(self, hop_samples: int, block_frames: int) -> None:
         self._hop_samples = hop_samples
-        self._block_samples = hop_samples * block_frames
+        self.block_samples = hop_samples * block_frames
+        """`push` gives a block for so many."""
         self.reset()
 
     @property
     def missing_samples(self) -> int:
         """With so many more, `push` gives a block."""
-        return self._block_samples - len(self._pending)
+        return self.block_samples - len(self._pending)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give samples of shape (n,); get frames of shape (k * block_frames, hop_samples)."""
         pending = np.concatenate((self._pending, samples))
-        cut = len(pending) // self._block_samples * self._block_samples
+        cut = len(pending) // self.block_samples * self.block_samples
         self._pending = pending[cut:].copy()
         return pending[:cut].reshape(-1, self._hop_samples)
 

@@ -7,7 +7,7 @@ import pytest
 
 from realtime_ser.events import Warning
 from realtime_ser.session import Session
-from realtime_ser.stages.gate import SILENCE_DBFS, FrameLevel
+from realtime_ser.stages.gate import SILENCE_DBFS
 from realtime_ser.stages.model import Model
 from realtime_ser.stages.monitor import InputMonitor, doubt
 
@@ -15,13 +15,17 @@ SECOND = 50
 """Frames."""
 
 
-def codes(frames: list[FrameLevel], clipped: int = 0) -> list[str]:
+def codes(levels_dbfs: list[float], clipped: int = 0) -> list[str]:
+    """What is told of these frames, and the same when they come one by one."""
+    told = InputMonitor().push(levels_dbfs, [clipped] * len(levels_dbfs))
     monitor = InputMonitor()
-    return [notice.code for frame in frames for notice in monitor.push(frame, clipped)]
+    singly = [(i, n) for i, level in enumerate(levels_dbfs) for _, n in monitor.push([level], [clipped])]
+    assert singly == told
+    return [notice.code for _, notice in told]
 
 
 def test_two_seconds_of_zeros_are_told_once_and_again_after_a_minute() -> None:
-    zeros, voice = FrameLevel(SILENCE_DBFS, SILENCE_DBFS), FrameLevel(-20.0, -60.0)
+    zeros, voice = SILENCE_DBFS, -20.0
     assert codes([zeros] * (2 * SECOND - 1)) == []
     assert codes([zeros] * (30 * SECOND)) == ["silent_zeros"]
     spells = ([zeros] * (3 * SECOND) + [voice] * SECOND) * 20  # 80 s
@@ -29,9 +33,8 @@ def test_two_seconds_of_zeros_are_told_once_and_again_after_a_minute() -> None:
 
 
 def test_clipping_counts_by_the_second() -> None:
-    loud = FrameLevel(-1.0, -60.0)
-    assert codes([loud] * SECOND, clipped=50) == ["clipped"]
-    assert codes([loud] * (5 * SECOND), clipped=1) == []
+    assert codes([-1.0] * SECOND, clipped=50) == ["clipped"]
+    assert codes([-1.0] * (5 * SECOND), clipped=1) == []
 
 
 @pytest.mark.parametrize(("level_dbfs", "snr_db", "code"), [(-55.0, 20.0, "too_quiet"), (-20.0, 5.0, "too_noisy")])
