@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import version
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -37,8 +37,8 @@ from realtime_ser.stages.profile import Profile
 from realtime_ser.stages.resample import Resampler, to_float32
 from realtime_ser.stages.rest import RestFinder
 from realtime_ser.stages.rules import RuleWatch, parse_rule, value_of
+from realtime_ser.stages.scorer import Scored, Scorer
 from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
-from realtime_ser.stages.window import SlidingWindow, Window
 from realtime_ser.stages.window_model import WindowModel
 from realtime_ser.tally import Tally
 
@@ -134,10 +134,7 @@ class Session:
         self._cleaner = Cleaner(s.clean)
         self._gate = SpeechGate(s.gate)
         self._monitor = InputMonitor()
-        self._features = self._model.features()
-        self._encoder = self._model.encoder()
-        self._window = SlidingWindow(s.window, RATE_HZ / contract.embedding_samples, contract.dim)
-        self._head = self._model.head()
+        self._scorer = Scorer(self._model, s.window)
         self._trace = EmotionTrace(contract.labels, s.trace)
         self._hop_samples = round(s.window.hop_s * RATE_HZ)
         self._levels = Levels()
@@ -179,7 +176,7 @@ class Session:
     def needs_s(self) -> float:
         """Seconds of audio until the next hop ends. With less, only a beginning or an end of speech can be told."""
         silent = self._hop_samples - (self._at - self._hop_start)
-        return max(0, self._features.missing_samples if self.speaking else silent) / RATE_HZ
+        return max(0, self._scorer.missing_samples if self.speaking else silent) / RATE_HZ
 
     @property
     def speaking(self) -> bool:
@@ -362,7 +359,7 @@ class Session:
         self._base = end = max(self._clock(), self._at)
         self._native_samples, self._resampler = 0, None
         self._segment = None
-        for stage in (self._cleaner, self._features, self._encoder, self._window):
+        for stage in (self._cleaner, self._scorer):
             stage.reset()
         self._gate.reset(end)
         self._at = self._hop_start = end
@@ -371,7 +368,7 @@ class Session:
         outputs = self._gate.push(self._cleaner.push(samples))
         for speaks, some in groupby(outputs, lambda output: isinstance(output, _SPEECH)):
             if speaks:
-                yield from self._speech(some, begun)  # type: ignore[arg-type]  # these alone
+                yield from self._speech(list(some), begun)  # type: ignore[arg-type]  # these alone
                 continue
             for output in some:
                 if isinstance(output, Silence):
@@ -387,43 +384,16 @@ class Session:
             if self._at - self._hop_start >= self._hop_samples:
                 self._silence(self._hop_start + self._hop_samples, begun)
 
-    def _speech(self, outputs: Iterable[SpeechOpened | SpeechContinued], begun: float) -> Steps[None]:
-        """An utterance's samples; the networks hear all of them at once, then each hop is told at its end."""
-        parts: list[tuple[FrameLevels | None, NDArray[np.float32]]] = []
-        """Frames to pass, and the blocks of features that they complete."""
-        for output in outputs:
-            if isinstance(output, SpeechOpened):
-                self._pass(output.frames)
-                self._open_speech(output)
-                parts.append((None, self._features.push(output.samples)))
-            else:
-                parts += self._cut(output)
-        completed: list[list[Window]] = [[]] * len(parts)
-        posteriors: Iterator[NDArray[np.float32]] = iter(())
-        if any(len(blocks) for _, blocks in parts):
-            embeddings = yield from self._encoder.steps([blocks for _, blocks in parts])
-            completed = [self._window.push(some) for some in embeddings]
-            windows = [window.embeddings for some in completed for window in some]
-            posteriors = iter((yield from self._head.steps(windows)))
-        for (frames, _), some in zip(parts, completed, strict=True):
-            if frames is not None:
-                self._pass(frames)
-            for window in some:
-                self._score(window, next(posteriors), "hop", begun)
-
-    def _cut(self, output: SpeechContinued) -> Iterable[tuple[FrameLevels, NDArray[np.float32]]]:
-        """Its frames cut where they complete a block of features; the last piece may complete none."""
-        n_frames = len(output.frames)
-        first, more = self._features.missing_samples, self._features.block_samples
-        cuts = [-(-end // FRAME_SAMPLES) for end in range(first, len(output.samples) + 1, more)]
-        features = self._features.push(output.samples)
-        blocks = np.split(features, len(cuts)) if cuts else []
-        if not cuts or cuts[-1] < n_frames:
-            cuts.append(n_frames)
-            blocks.append(features[:0])
-        return [
-            (output.frames[start:end], block) for (start, end), block in zip(pairwise((0, *cuts)), blocks, strict=True)
-        ]
+    def _speech(self, outputs: Sequence[SpeechOpened | SpeechContinued], begun: float) -> Steps[None]:
+        if isinstance(opened := outputs[0], SpeechOpened):
+            self._utterance += 1
+            self._segment = opened
+            self._measured = False
+            self._emit(events.SpeechStarted, opened.start, opened.at, utterance=self._utterance)
+        for piece in (yield from self._scorer.steps(outputs)):
+            self._pass(piece.frames)
+            for scored in piece.windows:
+                self._score(scored, "hop", begun)
 
     def _pass(self, frames: FrameLevels) -> None:
         """The clock runs over some frames, and what they show of the input is told."""
@@ -449,12 +419,6 @@ class Session:
     def _notice(self, notice: Notice) -> None:
         self._emit(events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy)
 
-    def _open_speech(self, opened: SpeechOpened) -> None:
-        self._utterance += 1
-        self._segment = opened
-        self._measured = False
-        self._emit(events.SpeechStarted, opened.start, opened.at, utterance=self._utterance)
-
     def _silence(self, end: int, begun: float) -> None:
         levels = self._levels.take() | {"snr_db": None}
         self._measure(self._hop_start, end, "hop", begun, state="no_speech", scores={}, scores_smooth={}, **levels)
@@ -463,14 +427,10 @@ class Session:
     def _close_speech(self, closed: SpeechClosed, begun: float) -> Steps[None]:
         opened = self._segment
         assert opened is not None  # the gate closes only what it opened
-        # What is left of frames is shorter than 0.25 s, and the gate has waited 0.6 s of silence before it closed.
-        self._features.reset()
-        hops = self._window.push((yield from self._encoder.flush_steps()))
-        whole = self._window.flush()
-        posteriors = yield from self._head.steps([window.embeddings for window in (*hops, *whole)])
-        for window, scores in zip(hops, posteriors, strict=False):
-            self._score(window, scores, "hop", begun)
-        measurement = self._score(whole[0], posteriors[-1], "utterance", begun) if whole else None
+        hops, whole = yield from self._scorer.flush_steps()
+        for scored in hops:
+            self._score(scored, "hop", begun)
+        measurement = self._score(whole[0], "utterance", begun) if whole else None
         duration = closed.speech_end - opened.onset
         self._emit(
             events.SpeechEnded,
@@ -486,13 +446,11 @@ class Session:
         if notice := self._tally.doubt():
             self._notice(notice)
 
-    def _score(
-        self, window: Window, posteriors: NDArray[np.float32], trigger: events.Trigger, begun: float
-    ) -> events.Measurement:
+    def _score(self, scored: Scored, trigger: events.Trigger, begun: float) -> events.Measurement:
         opened = self._segment
         assert opened is not None  # windows exist only inside a segment
-        per_embedding = self._model.contract.embedding_samples
-        start, end = opened.start + window.start * per_embedding, opened.start + window.end * per_embedding
+        posteriors = scored.posteriors
+        start, end = opened.start + scored.start, opened.start + scored.end
         relative = self._profile.adjust(posteriors) if self._profile else posteriors
         follows = trigger == "hop" or not self._measured
         # An utterance too short for a hop still moves the trace.

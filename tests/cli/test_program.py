@@ -289,7 +289,7 @@ def test_full_stdout_is_told_in_one_line(speech_wav: Path) -> None:
 
 
 def interrupted(number: int, arguments: list[object], until: Callable[[], bool]) -> tuple[int, str]:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "realtime_ser", *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -297,12 +297,15 @@ def interrupted(number: int, arguments: list[object], until: Callable[[], bool])
         text=True,
         # Tests that run under nohup hand an ignored SIGHUP down, and the program would rightly ignore it too.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 20
-    while not until() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    ) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not until() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()  # a test that fails leaves nothing running and no pipe open
     assert "Traceback" not in err
     return process.returncode, err
 
