@@ -37,7 +37,7 @@ _STAGES = {
     "head": "_head",
     "trace": "_trace",
 }
-"""What the table calls a stage, and what a `Session` does."""
+"""What the table calls a stage, and what a `Session` or its `Scorer` does."""
 
 
 class _Timed:
@@ -140,9 +140,11 @@ def _run(session: Session, blocks: list[NDArray[np.float32]], rate_hz: int) -> I
 def _stages(session: Session, blocks: list[NDArray[np.float32]], rate_hz: int) -> dict[str, list[float]]:
     """Seconds of each call. In a run of its own, so that its clocks burden no other figure."""
     session.push(blocks[0], rate_hz)  # the session makes its resampler at the first block
-    timed = {name: _Timed(getattr(session, attribute)) for name, attribute in _STAGES.items()}
+    timed = {}
     for name, attribute in _STAGES.items():
-        setattr(session, attribute, timed[name])
+        owner = session if hasattr(session, attribute) else session._scorer
+        timed[name] = _Timed(getattr(owner, attribute))
+        setattr(owner, attribute, timed[name])
     for _ in _run(session, blocks[1:], rate_hz):
         pass
     return {name: stage.times_s for name, stage in timed.items()}
