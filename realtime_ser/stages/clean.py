@@ -53,38 +53,32 @@ class HighPass:
         self._from_samples = np.ascontiguousarray(np.concatenate((direct, left)).T)
         """From a step's samples to its output and to what it adds to the states."""
         self._from_states = np.array([p[0] for p in powers[:-1]]).T.copy()
-        self._advance: list[list[float]] = powers[-1].tolist()
-        """Of the states, over a step."""
-        steps = [np.linalg.matrix_power(powers[-1], k) for k in range(_STEPS + 1)]
-        self._advance_piece: list[list[float]] = steps[-1].tolist()
-        self._from_begin = np.array(steps[:-1])
-        """From the states where a piece begins to those where each of its steps does."""
+        advance = [np.linalg.matrix_power(powers[-1], k) for k in range(_STEPS + 1)]
+        none = np.zeros((2, 2))
+        self._from_steps = np.block(
+            [[advance[k - 1 - j].T if j < k else none for k in range(_STEPS + 1)] for j in range(_STEPS)]
+        )
+        """From what a piece's steps add to the states to those before each and behind the last, begun with none."""
+        self._from_begin = np.concatenate([each.T for each in advance[:-1]], axis=1)
+        """From the states where a piece begins to those before each of its steps."""
+        self._advance: list[list[float]] = advance[-1].tolist()
+        """Of the states, over a piece."""
         self.reset()
 
     def push(self, pieces: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give float32 of shape (n, 160); get as many. A piece of exact zeros stays so and ends what was before it."""
         steps = pieces.reshape(-1, _STEPS, _STEP_SAMPLES).astype(np.float64)
         # Stacked, so that each piece is a product of the same shape however many are pushed: not a bit may differ.
-        # All else goes term by term for the same reason.
         direct = steps @ self._from_samples
-        (a, b), (c, d) = self._advance
-        states = np.zeros((len(pieces), _STEPS + 1, 2))  # before each step, and behind the last
-        for k in range(_STEPS):  # as if each piece began with nothing before it
-            s, t = states[:, k, 0], states[:, k, 1]
-            states[:, k + 1, 0] = a * s + b * t + direct[:, k, -2]
-            states[:, k + 1, 1] = c * s + d * t + direct[:, k, -1]
-        begins = self._begins(states[:, -1].tolist(), np.logical_not(pieces.any(axis=1)).tolist())[:, None]
-        before = states[:, :-1]
-        before += begins[..., :1] * self._from_begin[:, :, 0]
-        before += begins[..., 1:] * self._from_begin[:, :, 1]
-        filtered = direct[..., :_STEP_SAMPLES]
-        filtered += before[..., :1] * self._from_states[0]
-        filtered += before[..., 1:] * self._from_states[1]
+        states = direct[:, :, _STEP_SAMPLES:].reshape(-1, 1, 2 * _STEPS) @ self._from_steps
+        begins = self._begins(states[:, 0, -2:].tolist(), np.logical_not(pieces.any(axis=1)).tolist())
+        before = states[:, :, :-2] + begins @ self._from_begin
+        filtered = direct[:, :, :_STEP_SAMPLES] + before.reshape(-1, _STEPS, 2) @ self._from_states
         return filtered.astype(np.float32).reshape(pieces.shape)
 
     def _begins(self, added: Sequence[Sequence[float]], silences: Sequence[bool]) -> NDArray[np.float64]:
-        """The states where each piece begins, (n, 2), from what each adds to them; a silent one begins with none."""
-        (a, b), (c, d) = self._advance_piece
+        """The states where each piece begins, (n, 1, 2), from what each adds to them; a silent one begins with none."""
+        (a, b), (c, d) = self._advance
         s, t = self._states
         begins: list[float] = []
         for (ds, dt), silence in zip(added, silences, strict=True):
@@ -93,7 +87,7 @@ class HighPass:
             begins += s, t
             s, t = a * s + b * t + ds, c * s + d * t + dt
         self._states = s, t
-        return np.array(begins).reshape(-1, 2)
+        return np.array(begins).reshape(-1, 1, 2)
 
     def reset(self) -> None:
         """Forget everything, as if new."""

@@ -43,6 +43,7 @@ class SpectrumContext:
     _rows: NDArray[np.float32]
     _blocks_db: NDArray[np.float64]
     """The last of them."""
+    _floor_db: NDArray[np.float64]
     _begun: NDArray[np.float64]
     """Powers of the frames of the block that is not complete."""
 
@@ -71,13 +72,17 @@ class SpectrumContext:
         """Forget everything, as if new."""
         self._last = np.zeros(FRAME_SAMPLES, np.float32)
         self._blocks_db = np.full((_FLOOR_BLOCKS, BANDS), np.inf)
+        self._floor_db = np.full(BANDS, np.inf)
         self._begun = np.empty((0, BANDS))
         self._rows = np.zeros((CONTEXT_FRAMES - 1, 2 * BANDS), np.float32)
 
     def _band_floors_db(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Each band's floor at each frame: its quietest block of the last 2 s."""
+        """Each band's floor at each frame, or at all of them: its quietest block of the last 2 s."""
         rows = np.concatenate((self._begun, power))
         n_blocks = len(rows) // _BLOCK_FRAMES
+        if not n_blocks:
+            self._begun = rows
+            return self._floor_db
         blocks = rows[: n_blocks * _BLOCK_FRAMES].reshape(n_blocks, _BLOCK_FRAMES, BANDS)
         means = sum(blocks.swapaxes(0, 1)) / _BLOCK_FRAMES
         quiet_db = np.concatenate((self._blocks_db, 10 * np.log10(np.maximum(means, POWER_FLOOR))))
@@ -85,7 +90,7 @@ class SpectrumContext:
         floors_db = np.array([quiet_db[k : k + _FLOOR_BLOCKS].min(axis=0) for k in range(n_blocks + 1)])
         complete = (np.arange(len(self._begun), len(rows)) + 1) // _BLOCK_FRAMES
         self._begun = rows[n_blocks * _BLOCK_FRAMES :]
-        self._blocks_db = quiet_db[n_blocks:]
+        self._blocks_db, self._floor_db = quiet_db[n_blocks:], floors_db[-1]
         return floors_db[complete]
 
 

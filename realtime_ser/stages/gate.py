@@ -189,7 +189,8 @@ class SpeechGate:
         contexts = self._spectrum.push(frames[audible], heard.floor_dbfs[audible])
         unvoiced = self._unvoiced(frames[audible], heard.floor_dbfs[audible])
         longest = (self._preroll_frames + self._recent_frames) * FRAME_SAMPLES
-        self._around = np.concatenate((self._around[-longest:], frames.reshape(-1)))
+        samples = frames.reshape(-1)
+        self._around = samples if self._open else np.concatenate((self._around[-longest:], samples))
         outputs: list[GateOutput] = []
         probabilities: list[float] | None = None
         n_heard = told = 0
