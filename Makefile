@@ -5,7 +5,7 @@ PYTHON ?= .venv/bin/python
 demo:
 	$(PYTHON) -m realtime_ser replay demo
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 lint:
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 bench:

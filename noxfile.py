@@ -24,14 +24,14 @@ EPOCH = "1577836800"  # 2020-01-01: zip files know no time before 1980
 def tests(session: nox.Session) -> None:
     """The default tests with the newest dependencies."""
     session.install("--upgrade", "-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
     """The default tests with the oldest dependencies that pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", "-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(default=False)
