@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +122,8 @@ class Encoder:
         self._waiting = waiting
         if not begun:
             ends[ends < c.first_chunks] = 0  # before the first call there is nothing
-        return np.split(np.concatenate(outputs), ends[1:-1] * c.chunk_embeddings)
+        embeddings = np.concatenate(outputs)
+        return [embeddings[start:end] for start, end in pairwise((0, *(ends[1:] * c.chunk_embeddings).tolist()))]
 
     def flush_steps(self) -> Steps[NDArray[np.float32]]:
         """End of the utterance: the embeddings of one that was too short for the first call."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +94,10 @@ class Scorer:
             yield output.frames, features  # what came before its one frame belongs to it
             return
         cuts = [-(-end // FRAME_SAMPLES) for end in range(first, len(output.samples) + 1, more)]
-        blocks = np.split(features, len(cuts)) if cuts else []
-        if not cuts or cuts[-1] < len(output.frames):
-            cuts.append(len(output.frames))
-            blocks.append(features[:0])
-        for (start, end), block in zip(pairwise((0, *cuts)), blocks, strict=True):
-            yield output.frames[start:end], block
+        size = len(features) // max(len(cuts), 1)
+        start = 0
+        for i, end in enumerate(cuts):
+            yield output.frames[start:end], features[i * size : (i + 1) * size]
+            start = end
+        if start < len(output.frames):
+            yield output.frames[start:], features[:0]
