@@ -1,6 +1,8 @@
-"""A floating point model as a run folder, where the run itself is gone but its export is not.
+"""An exported network as a run folder, where the run itself is gone but its export is not.
 
-`python -m tools.checkpoint MODEL tools/configs/ser-base.toml --run runs/earlier`, for `tools.export --beside`.
+`python -m tools.checkpoint MODEL tools/configs/ser-research.toml --run runs/earlier`: of a model in floating point the
+very weights, for `tools.export --beside` and to go on training; of one in integers what its weights were rounded to,
+for `tools.train --teacher`.
 """
 
 from __future__ import annotations
@@ -12,36 +14,80 @@ import onnx
 import tomllib
 import torch
 import typer
-from onnx import numpy_helper
+from onnx import GraphProto, numpy_helper
 from torch import Tensor
 
-from tools.network import SpeechEmotionNet
+from tools.network import Encoder, SpeechEmotionNet
 
 
-def weights_of(path: Path) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Those that kept their names, and in their order the matrices of convolutions and products, which did not."""
-    graph = onnx.load(path).graph
-    named = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in graph.initializer}
-    inner = [n.input[1] for n in graph.node if n.op_type in ("Conv", "MatMul") and n.input[1] in named]
-    # A product has its matrix on the right, PyTorch's layers have it on the left.
-    return named, [named[name].T if named[name].ndim == 2 else named[name].flatten(1) for name in inner]
+def constants_of(graph: GraphProto) -> dict[str, Tensor]:
+    """By name."""
+    return {i.name: torch.tensor(numpy_helper.to_array(i)) for i in graph.initializer}
 
 
-def main(model: Path, config: Path, run: Annotated[Path, typer.Option(help="Run folder to make.")]) -> None:
+def matrices_of(graph: GraphProto) -> list[Tensor]:
+    """Of convolutions and products in their order, as PyTorch has them; the export did not keep their names."""
+    named = constants_of(graph)
+    inner = [named[n.input[1]] for n in graph.node if n.op_type in ("Conv", "MatMul") and n.input[1] in named]
+    return [matrix.T if matrix.ndim == 2 else matrix.flatten(1) for matrix in inner]
+
+
+def float_encoder(graph: GraphProto, encoder: Encoder) -> dict[str, Tensor]:
+    """The state of the only encoder of a graph that PyTorch exported."""
+    named, inner = constants_of(graph), iter(matrices_of(graph))
+    return {
+        key: named[key] if key in named else next(inner) for key in encoder.state_dict() if "num_batches" not in key
+    }
+
+
+def integer_encoder(graph: GraphProto, encoder: Encoder, place: int) -> dict[str, Tensor]:
+    """The state of the encoder at `place` in a graph of `tools.quantize`, with its batch norms inside the weights."""
+    named, state = constants_of(graph), {}
+    convolutions = [n.input for n in graph.node if n.op_type == "QLinearConv"]
+    n_layers = len(encoder.layers)
+    for i, inputs in enumerate(convolutions[place * n_layers : (place + 1) * n_layers]):
+        given, whole, scale, bias = (named[inputs[k]] for k in (1, 3, 4, 8))
+        norm, ones = f"layers.{i}.norm", torch.ones(len(scale))
+        state |= {
+            f"layers.{i}.weight": (whole * scale[:, None, None, None]).flatten(1),
+            f"{norm}.weight": ones,
+            f"{norm}.bias": bias * scale * given,
+            f"{norm}.running_mean": 0 * ones,
+            f"{norm}.running_var": ones - encoder.layers[i].norm.eps,
+        }
+    matrix = matrices_of(graph)[place]
+    # Its columns are (band, channel) there and (channel, band) here.
+    state["project.weight"] = matrix.reshape(encoder.dim, -1, encoder.cache_shapes[-1][0]).transpose(1, 2).flatten(1)
+    added = [named[n.input[1]] for n in graph.node if n.op_type == "Add" and n.input[1] in named]
+    return state | {"project.bias": added[place]}
+
+
+def head_of(graph: GraphProto, place: int) -> dict[str, Tensor]:
+    """The state of the only head, or of the one at `place`."""
+    named, inner = constants_of(graph), matrices_of(graph)[2 * place : 2 * place + 2]
+    prefix = f"head.heads.{place}." if f"head.heads.{place}.classify.bias" in named else "head."
+    state = {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+    return state | {"attend.0.weight": inner[0], "attend.2.weight": inner[1]}
+
+
+def main(
+    model: Path,
+    config: Path,
+    run: Annotated[Path, typer.Option(help="Run folder to make.")],
+    place: Annotated[int, typer.Option(help="Which of the networks side by side.", min=0)] = 0,
+) -> None:
     """Write the run folder."""
     settings = tomllib.loads(config.read_text())
     net = SpeechEmotionNet(len(settings["labels"]), **settings["network"])
-    state = net.state_dict()
-    for part in ("encoder", "head"):
-        named, inner = weights_of(model / f"{part}.onnx")
-        for key in state:
-            name = key if part == "head" else key.removeprefix("encoder.")
-            if not key.startswith(f"{part}.") or key.endswith("num_batches_tracked"):
-                continue
-            state[key] = named[name] if name in named else inner.pop(0).contiguous()
-        if inner:
-            raise typer.BadParameter(f"{model}: is no export of a network of {config}")
-    net.load_state_dict(state)
+    graph = onnx.load(model / "encoder.onnx").graph
+    integers = any(n.op_type == "QLinearConv" for n in graph.node)
+    parts = {
+        "encoder": integer_encoder(graph, net.encoder, place) if integers else float_encoder(graph, net.encoder),
+        "head": head_of(onnx.load(model / "head.onnx").graph, place),
+    }
+    found = {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
+    counts = {key: value for key, value in net.state_dict().items() if "num_batches" in key}
+    net.load_state_dict(found | counts)
     run.mkdir(parents=True, exist_ok=True)
     torch.save({"average": net.state_dict()}, run / "checkpoint.pt")
     (run / "config.toml").write_text(config.read_text())

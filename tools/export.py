@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import tomllib
 import torch
 import typer
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from tools.network import (
     Head,
     Heads,
     SpeechEmotionNet,
+    load_network,
 )
 from tools.splits import crema_d_validation
 from tools.sums import write_sums
@@ -85,14 +85,6 @@ def fit_temperature(
 
 WINDOWS_S = (1.0, 1.5, 2.0, 3.0)
 """Lengths that the temperature is fitted on, from a segment's start as a session scores them; besides whole clips."""
-
-
-def load_network(run: Path) -> tuple[SpeechEmotionNet, dict[str, Any]]:
-    """The averaged weights of a run and its config."""
-    settings = tomllib.loads((run / "config.toml").read_text())
-    net = SpeechEmotionNet(len(settings["labels"]), **settings["network"])
-    net.load_state_dict(torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"])
-    return net.eval(), settings
 
 
 def write_onnx(

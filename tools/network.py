@@ -6,6 +6,10 @@ as a cache, so a clip in one piece and a clip in chunks of 250 ms give the same 
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import tomllib
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -242,3 +246,11 @@ class Ensemble(nn.Module):
     def embed(self, frames: Tensor) -> Tensor:
         """As `SpeechEmotionNet.embed`."""
         return torch.cat([encoder.embed(frames) for encoder in self.encoder.encoders], dim=2)
+
+
+def load_network(run: Path) -> tuple[SpeechEmotionNet, dict[str, Any]]:
+    """The averaged weights of a run and its config."""
+    settings = tomllib.loads((run / "config.toml").read_text())
+    net = SpeechEmotionNet(len(settings["labels"]), **settings["network"])
+    net.load_state_dict(torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["average"])
+    return net.eval(), settings

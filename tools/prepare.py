@@ -30,7 +30,7 @@ SPEEDS = (1.0, 0.9, 1.1)
 DEGRADED_VIEWS = 2
 VIEWS = len(SPEEDS) + DEGRADED_VIEWS
 ROOMS = 60
-VERSION = 4
+VERSION = 5
 """Of what follows; a change makes new cache files."""
 
 Frames = NDArray[np.float16]
@@ -98,7 +98,7 @@ def degraded(samples: NDArray[np.float32], kit: Kit, rng: np.random.Generator) -
             return degrade.mobile(samples)
         case 3:
             return degrade.voice_message(samples)
-        case 4:
+        case 4 | 5:
             return degrade.clip_peaks(samples, rng.uniform(3, 15))
         case _:
             return samples

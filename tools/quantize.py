@@ -31,8 +31,17 @@ from torch import Tensor, nn
 from realtime_ser.stages.contract import CONTRACT_KEY
 from realtime_ser.stages.model import load_model
 from tools.corpora import load
-from tools.export import load_network, write_onnx
-from tools.network import CHUNK_FRAMES, FIRST_CHUNKS, N_MELS, CausalConv, Encoder, RunningMean, SpeechEmotionNet
+from tools.export import write_onnx
+from tools.network import (
+    CHUNK_FRAMES,
+    FIRST_CHUNKS,
+    N_MELS,
+    CausalConv,
+    Encoder,
+    RunningMean,
+    SpeechEmotionNet,
+    load_network,
+)
 from tools.prepare import degraded, log_mel, read_mono, speech_region, training_kit
 from tools.splits import held_out
 from tools.sums import write_sums

@@ -10,19 +10,24 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch belongs to the [train] extra")
 
 
-@pytest.fixture
-def net() -> torch.nn.Module:
+def made_up(seed: int) -> torch.nn.Module:
     from tools.network import SpeechEmotionNet
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     net = SpeechEmotionNet(6)
     # Batch norm with statistics that are not those of a new layer.
     for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
             module.weight.data.uniform_(0.5, 1)  # new blocks are the identity
+            module.bias.data.normal_(std=0.1)
     return net.eval()
+
+
+@pytest.fixture
+def net() -> torch.nn.Module:
+    return made_up(0)
 
 
 @torch.no_grad()
@@ -168,7 +173,8 @@ def test_an_ensemble_streams_and_has_the_mean_logits_of_its_networks(net: torch.
 @torch.no_grad()
 def test_an_exported_model_becomes_a_run_again(net: torch.nn.Module, tmp_path: Path) -> None:
     from tools import checkpoint
-    from tools.export import Temperature, export, load_network
+    from tools.export import Temperature, export
+    from tools.network import load_network
 
     for value in net.state_dict().values():
         if value.dtype.is_floating_point:
@@ -184,3 +190,37 @@ def test_an_exported_model_becomes_a_run_again(net: torch.nn.Module, tmp_path: P
     for name, value in net.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_network_of_integers_becomes_a_run_that_says_nearly_the_same(net: torch.nn.Module, tmp_path: Path) -> None:
+    import json
+
+    import numpy as np
+    import onnx
+
+    from tools import checkpoint
+    from tools.export import Temperature, export
+    from tools.network import Ensemble, load_network
+    from tools.quantize import integer_encoder
+
+    other = made_up(2)
+    labels = ["a", "b", "c", "d", "e", "f"]
+    settings = {"id": "two", "licence": "test", "labels": labels, "clips_per_epoch": {}}
+    export(Ensemble([other, net]).eval(), settings, Temperature(), tmp_path / "model")
+    contract = json.loads(onnx.load(tmp_path / "model" / "encoder.onnx").metadata_props[0].value)
+    rng = np.random.default_rng(0)
+    heard = [(rng.standard_normal((256, 64)) * 15 - 30).astype(np.float32) for _ in range(4)]
+    onnx.save(integer_encoder([other.encoder, net.encoder], heard, contract), tmp_path / "model" / "encoder.onnx")
+    config = tmp_path / "two.toml"
+    config.write_text(f"labels = {labels}\n[network]\n")
+    frames = torch.from_numpy(heard[0][None, :128])
+    for place, original in enumerate((other, net)):
+        checkpoint.main(tmp_path / "model", config, tmp_path / f"run{place}", place)
+        again = load_network(tmp_path / f"run{place}")[0]
+        for mine, its in (
+            (again.embed(frames), original.embed(frames)),
+            (again.head.attend[0].weight, original.head.attend[0].weight),
+        ):
+            assert np.corrcoef(mine.flatten(), its.flatten())[0, 1] > 0.999
+        torch.testing.assert_close(again.head.classify.weight, original.head.classify.weight, rtol=0, atol=0)
