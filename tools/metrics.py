@@ -83,6 +83,14 @@ def expected_calibration_error(confidence: Floats, right: NDArray[np.bool_], bin
     return float(sum(abs(c - a) * n for c, a, n in found) / len(confidence))
 
 
+def calibration_error_of_chance(confidence: Floats, draws: int = BOOTSTRAPS) -> Interval:
+    """What `expected_calibration_error` is when every confidence is exactly right: few clips scatter about it."""
+    rng = np.random.default_rng(0)
+    found = [expected_calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)]
+    low, middle, high = np.quantile(found, (0.025, 0.5, 0.975))
+    return Interval(float(middle), float(low), float(high))
+
+
 def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Shares kept when the least confident are left out one by one, and the share of errors among those kept."""
     order = np.argsort(-confidence, kind="stable")

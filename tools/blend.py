@@ -1,0 +1,34 @@
+"""The weights between two runs of which one began with the other's: `python -m tools.blend BEFORE AFTER --run runs/blend`.
+
+Such weights are often better than either's, on what is like the training speech and on what is not (Wortsman et al.,
+2022, Robust fine-tuning of zero-shot models).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+
+def main(
+    before: Path,
+    after: Path,
+    run: Annotated[Path, typer.Option(help="Run folder to make, with the config of AFTER.")],
+    share: Annotated[float, typer.Option(help="Of the weights of AFTER.", min=0, max=1)] = 0.5,
+) -> None:
+    """Write the run folder."""
+    first, second = (
+        torch.load(r / "checkpoint.pt", map_location="cpu", weights_only=True)["average"] for r in (before, after)
+    )
+    blend = {k: x.lerp(second[k], share) if x.dtype.is_floating_point else second[k] for k, x in first.items()}
+    run.mkdir(parents=True, exist_ok=True)
+    torch.save({"average": blend}, run / "checkpoint.pt")
+    for name in ("config.toml", "left_out.txt"):
+        (run / name).write_text((after / name).read_text())
+
+
+if __name__ == "__main__":
+    typer.run(main)
