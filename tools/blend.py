@@ -1,4 +1,4 @@
-"""The weights between two runs of which one began with the other's: `python -m tools.blend BEFORE AFTER --run runs/blend`.
+"""Weights between those of two runs, one begun with the other's: `python -m tools.blend BEFORE AFTER --run runs/blend`.
 
 Such weights are often better than either's, on what is like the training speech and on what is not (Wortsman et al.,
 2022, Robust fine-tuning of zero-shot models).

@@ -46,6 +46,16 @@ def test_calibration_error_of_a_calibrated_and_an_overconfident_model(rng: np.ra
     assert metrics.expected_calibration_error(np.full(1000, 0.9), np.arange(1000) < 600) == pytest.approx(0.3)
 
 
+def test_few_clips_show_an_error_though_every_confidence_is_right(rng: np.random.Generator) -> None:
+    confidence = rng.uniform(0.2, 1, 400)
+    found = metrics.calibration_error_of_chance(confidence)
+    assert 0.02 < found.low < found.value < found.high
+    many = metrics.calibration_error_of_chance(np.tile(confidence, 100), draws=50)
+    assert many.high < found.low
+    error = metrics.expected_calibration_error(confidence, rng.random(400) < confidence)
+    assert found.low - 0.01 < error < found.high + 0.01
+
+
 def test_leaving_out_the_unsure_lowers_the_risk(rng: np.random.Generator) -> None:
     confidence = rng.uniform(0, 1, 5000)
     right = rng.random(5000) < confidence

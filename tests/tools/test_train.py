@@ -95,6 +95,35 @@ def test_a_run_cut_short_resumes_to_the_same_weights(tree: Path) -> None:
     assert "another config" in other.stderr
 
 
+def test_a_network_learns_what_its_teacher_says_and_may_be_blended_with_it(tree: Path) -> None:
+    from tools import blend
+    from tools.network import SpeechEmotionNet, load_network
+    from tools.train import predict
+
+    (tree / "tiny.toml").write_text(CONFIG.replace("adamw_rate = 2.5e-3", "adamw_rate = 0.1"))  # few steps
+    teacher = SpeechEmotionNet(6, [4, 4, 4, 4], [1, 1, 1, 1], 8)
+    teacher.head.classify.weight.data.zero_()
+    teacher.head.classify.bias.data = torch.tensor([0.0, 0, 9, 0, 0, 0])  # whatever it hears is sad
+    (tree / "teacher").mkdir()
+    torch.save({"average": teacher.state_dict()}, tree / "teacher" / "checkpoint.pt")
+    (tree / "teacher" / "config.toml").write_text(CONFIG)
+    sad = {}
+    for run, options in {"alone": (), "taught": ("--teacher", str(tree / "teacher"))}.items():
+        trained = train(tree, run, "--epochs", "6", *options)
+        assert trained.returncode == 0, trained.stderr
+        rng = np.random.default_rng(0)
+        voices = [(rng.standard_normal((128, 64)) * 10 - 40).astype(np.float16) for _ in range(8)]
+        logits = predict(load_network(tree / run)[0], voices)
+        sad[run] = float(np.mean(logits[:, 2] - np.delete(logits, 2, axis=1).mean(axis=1)))
+    assert sad["taught"] > sad["alone"] + 0.5
+
+    blend.main(tree / "alone", tree / "taught", tree / "blend", share=0.25)
+    before, after, between = (load_network(tree / run)[0].state_dict() for run in ("alone", "taught", "blend"))
+    for name, value in between.items():
+        if value.dtype.is_floating_point:
+            torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * after[name])
+
+
 KILLED_AFTER_ONE = """
 import os, torch, typer
 from tools import train
