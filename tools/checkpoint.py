@@ -81,13 +81,16 @@ def main(
     net = SpeechEmotionNet(len(settings["labels"]), **settings["network"])
     graph = onnx.load(model / "encoder.onnx").graph
     integers = any(n.op_type == "QLinearConv" for n in graph.node)
-    parts = {
-        "encoder": integer_encoder(graph, net.encoder, place) if integers else float_encoder(graph, net.encoder),
-        "head": head_of(onnx.load(model / "head.onnx").graph, place),
-    }
-    found = {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
     counts = {key: value for key, value in net.state_dict().items() if "num_batches" in key}
-    net.load_state_dict(found | counts)
+    try:
+        parts = {
+            "encoder": integer_encoder(graph, net.encoder, place) if integers else float_encoder(graph, net.encoder),
+            "head": head_of(onnx.load(model / "head.onnx").graph, place),
+        }
+        found = {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
+        net.load_state_dict(found | counts)
+    except (IndexError, StopIteration, RuntimeError):  # too few matrices, or of other shapes
+        raise typer.BadParameter(f"{model}: has no network of {config} at place {place}") from None
     run.mkdir(parents=True, exist_ok=True)
     torch.save({"average": net.state_dict()}, run / "checkpoint.pt")
     (run / "config.toml").write_text(config.read_text())

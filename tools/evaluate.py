@@ -267,12 +267,10 @@ def calibration(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
     middle.set(xlabel="share of clips kept", ylabel="errors among them", title="abstaining", xlim=(0, 1), ylim=(0, 1))
     save(figure, picture)
     points = ", ".join(f"{risk[int(share * len(risk)) - 1]:.2f} at {share:.0%}" for share in (1.0, 0.8, 0.6, 0.4, 0.2))
-    error, least = (
-        metrics.expected_calibration_error(confidence, right),
-        metrics.calibration_error_of_chance(confidence),
-    )
+    error = metrics.expected_calibration_error(confidence, right)
+    by_chance = metrics.calibration_error_by_chance(confidence)
     return [
-        f"ECE **{error:.3f}** (15 bins; if all confidences were exactly right, so many clips would show {least}). "
+        f"ECE **{error:.3f}** (15 bins; if all confidences were exactly right, so many clips would show {by_chance}). "
         "Cross-entropy against the "
         f"raters' votes (voice alone) {entropy:.3f} nats; their own entropy, the least there can be, is {alone:.3f}. "
         f"Errors when the least confident are left out: {points} of the clips kept.",

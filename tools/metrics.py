@@ -83,7 +83,7 @@ def expected_calibration_error(confidence: Floats, right: NDArray[np.bool_], bin
     return float(sum(abs(c - a) * n for c, a, n in found) / len(confidence))
 
 
-def calibration_error_of_chance(confidence: Floats, draws: int = BOOTSTRAPS) -> Interval:
+def calibration_error_by_chance(confidence: Floats, draws: int = BOOTSTRAPS) -> Interval:
     """What `expected_calibration_error` is when every confidence is exactly right: few clips scatter about it."""
     rng = np.random.default_rng(0)
     found = [expected_calibration_error(confidence, rng.random(len(confidence)) < confidence) for _ in range(draws)]

@@ -48,9 +48,9 @@ def test_calibration_error_of_a_calibrated_and_an_overconfident_model(rng: np.ra
 
 def test_few_clips_show_an_error_though_every_confidence_is_right(rng: np.random.Generator) -> None:
     confidence = rng.uniform(0.2, 1, 400)
-    found = metrics.calibration_error_of_chance(confidence)
+    found = metrics.calibration_error_by_chance(confidence)
     assert 0.02 < found.low < found.value < found.high
-    many = metrics.calibration_error_of_chance(np.tile(confidence, 100), draws=50)
+    many = metrics.calibration_error_by_chance(np.tile(confidence, 100), draws=50)
     assert many.high < found.low
     error = metrics.expected_calibration_error(confidence, rng.random(400) < confidence)
     assert found.low - 0.01 < error < found.high + 0.01

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import typer
 
 torch = pytest.importorskip("torch", reason="PyTorch belongs to the [train] extra")
 
@@ -224,3 +225,5 @@ def test_a_network_of_integers_becomes_a_run_that_says_nearly_the_same(net: torc
         ):
             assert np.corrcoef(mine.flatten(), its.flatten())[0, 1] > 0.999
         torch.testing.assert_close(again.head.classify.weight, original.head.classify.weight, rtol=0, atol=0)
+    with pytest.raises(typer.BadParameter, match="at place 2"):
+        checkpoint.main(tmp_path / "model", config, tmp_path / "run2", 2)
