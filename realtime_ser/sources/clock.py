@@ -21,7 +21,8 @@ class DeviceClock:
 
     Both must be late, the time stamps and the times of arrival. A sound server that changes its latency changes the
     one, one that corrects its guess of it the other; and what it kept for us while we were away comes late with the
-    right time stamps. Of two blocks at once the second tells nothing: it has the time stamp of the first.
+    right time stamps. A block that comes on time proves that nothing is missing, whatever its time stamp says, and what
+    that stamp says is right from then on. Of two blocks at once the second may have the time stamp of the first.
 
     Parameters
     ----------
@@ -46,24 +47,27 @@ class DeviceClock:
         as it is sure, 0.5 s after a jump. A host that has no time stamps gives 0 for all.
         """
         counted_s = self._counted / self._rate_hz
-        offsets_s = (begin_s - counted_s, arrived_s - counted_s) if begin_s else (0.0, 0.0)
+        stamp_s, arrival_s = (begin_s - counted_s, arrived_s - counted_s) if begin_s else (0.0, 0.0)
         self._counted += samples
-        at_once = arrived_s - self._arrived_s < 0.5 * samples / self._rate_hz
+        at_once = not overflow and arrived_s - self._arrived_s < 0.5 * samples / self._rate_hz
         self._arrived_s = arrived_s
         if self._clocks is None:
             # Here the flag tells of the time before we listened: nothing of ours is lost.
-            self._clocks = _Expected(offsets_s[0], arrived_s), _Expected(offsets_s[1], arrived_s)
+            self._clocks = _Expected(stamp_s, arrived_s), _Expected(arrival_s, arrived_s)
             return None
-        if at_once and begin_s and not overflow:
-            return None
-        late_s = min(clock.push(offset_s, arrived_s) for clock, offset_s in zip(self._clocks, offsets_s, strict=True))
-        if late_s > _JUMP_S:
+        stamps, arrivals = self._clocks
+        late_s = arrivals.push(arrival_s, arrived_s)
+        if late_s <= _JUMP_S:
+            stamps.allow(stamp_s)
+        if not at_once:
+            late_s = min(late_s, stamps.push(stamp_s, arrived_s))
+        if late_s <= _JUMP_S:
+            self._late = None
+        elif self._late or not at_once:
             for clock in self._clocks:
                 clock.begin(arrived_s)  # a loss is not how it is now
             since_s, least_s = self._late or (arrived_s, late_s)
             self._late = since_s, min(late_s, least_s)
-        else:
-            self._late = None
         if overflow:
             # The driver does not say of how much.
             lost = Lost(max(1, round(late_s * self._rate_hz)), _OVERFLOW)
@@ -87,6 +91,10 @@ class _Expected:
         """Watch anew for what stands."""
         self._begun_s = now_s
         self._low_s, self._high_s = math.inf, -math.inf
+
+    def allow(self, offset_s: float) -> None:
+        """So late is not late: nothing is missing."""
+        self._offset_s = max(self._offset_s, offset_s)
 
     def push(self, offset_s: float, now_s: float) -> float:
         """How late it is."""
