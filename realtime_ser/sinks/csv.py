@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,7 @@ def file_cell(name: str) -> str:
     return _text(name)
 
 
+@lru_cache  # the same few again in every row
 def _text(value: str | None) -> str:
     """Free text without control characters, and with an apostrophe where a spreadsheet would see a formula: at the
     beginning, and behind a semicolon, which separates cells in many countries."""
@@ -87,7 +89,7 @@ class CsvSink:
         joined: Sequence[str] | None = None,
         tell: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
-        self._labels = tuple(labels)
+        self._columns = columns(labels)
         self._file_name = file
         self._rows = rows
         header = _header(labels)
@@ -108,7 +110,7 @@ class CsvSink:
         """Write the event's row, if it has one."""
         if isinstance(event, SessionCreated) and self._made_with is None:
             fields = {k: v for k, v in event.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
-            self._made_with = fields | {"columns": columns(self._labels)}
+            self._made_with = fields | {"columns": self._columns}
         if self._made_with is not None and not self._described:  # with a disk that was full, once there is room
             self._sidecar(self._made_with)
             self._described = True
@@ -195,7 +197,7 @@ class CsvSink:
             "channel": event.channel,
         }
         cells |= {name: _text(str(cells[name])) for name in _TEXTS if cells.get(name) is not None}
-        self._file.write(_line(cells.get(name, "") for name in columns(self._labels)))
+        self._file.write(_line(cells.get(name, "") for name in self._columns))
 
 
 def _header(labels: Sequence[str]) -> str:

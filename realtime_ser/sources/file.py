@@ -16,6 +16,8 @@ from realtime_ser.stages.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
 _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 """What libsndfile's log says of a header that claims more (or less) than the file holds."""
+_EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+"""How the names of subtypes begin that lose nothing between a sample and the next. (FLAC's are PCM too.)"""
 
 
 class FileSource:
@@ -70,7 +72,9 @@ class FileSource:
         self.problem: str | None = None
         """Why less was read than the file promised; None if all was well."""
         self._block_frames = max(1, round(self.rate_hz * block_s))
-        self._read_frames = max(1, self.rate_hz // 10)
+        plain = self._file.subtype.startswith(_EXACT) and self._file.format != "FLAC"
+        # What has to be decoded is read little by little: of a piece that is damaged nothing is got.
+        self._read_frames = self._block_frames if plain else self.rate_hz // 10
         self._first = round(from_s * self.rate_hz)
         self._size_lies = bool(_SIZE_LIE.search(self._file.extra_info))
 
@@ -82,8 +86,7 @@ class FileSource:
     @property
     def seeks_exactly(self) -> bool:
         """Whether a sample is the same wherever reading began: in formats that compress with losses it is not."""
-        exact = self._file.subtype.startswith(("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
-        return bool(exact and self._file.seekable() and not self._size_lies)
+        return bool(self._file.subtype.startswith(_EXACT) and self._file.seekable() and not self._size_lies)
 
     def __iter__(self) -> Generator[NDArray[np.float32], None, None]:
         done = self._first
@@ -109,7 +112,6 @@ class FileSource:
         try:
             if self._first and done == self._first:
                 file.seek(done)
-            # Little by little: of the piece that is damaged nothing is got.
             while missing and len(part := file.read(min(missing, self._read_frames), dtype="float32", always_2d=True)):
                 parts.append(part)
                 missing -= len(part)

@@ -13,6 +13,8 @@ from realtime_ser.errors import SettingsError
 from realtime_ser.settings import RATE_HZ
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
+_LARGEST = np.float32(8)
+"""Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums."""
 
 
 def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
@@ -103,13 +105,13 @@ class Resampler:
         )
 
     def _next(self, block: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
-        finite = np.isfinite(block)
-        if not finite.all():
-            self._note(finite)
-            block = np.where(finite, block, np.float32(0))
+        if not (block.min(initial=0) >= -_LARGEST and block.max(initial=0) <= _LARGEST):  # nor for what is no number
+            finite = np.isfinite(block)
+            if not finite.all():
+                self._note(finite)
+            block = np.where(finite, np.clip(block, -_LARGEST, _LARGEST), np.float32(0))
         self._native_samples += len(block)
-        # Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums.
-        mono = mix(np.minimum(np.maximum(block, np.float32(-8)), np.float32(8)))
+        mono = mix(block)
         return mono if self._stream is None else self._stream.resample_chunk(mono, last=last)
 
     def _note(self, finite: NDArray[np.bool_]) -> None:

@@ -50,10 +50,14 @@ class SlidingWindow:
     def push(self, embeddings: NDArray[np.float32]) -> list[Window]:
         """Give embeddings of shape (n, dim); get the windows that end among them."""
         windows = []
-        for embedding in embeddings:
-            self._append(embedding)
-            if self._count >= self._first and (self._count - self._first) % self._hop == 0:
+        while len(embeddings):
+            since_first = self._count - self._first
+            missing = -since_first if since_first < 0 else self._hop - since_first % self._hop
+            part = embeddings[: min(missing, self._keep)]
+            self._append(part)
+            if len(part) == missing:
                 windows.append(self._last(self._window))
+            embeddings = embeddings[len(part) :]
         return windows
 
     def flush(self) -> list[Window]:
@@ -67,13 +71,15 @@ class SlidingWindow:
         self._count = 0
         self._filled = 0
 
-    def _append(self, embedding: NDArray[np.float32]) -> None:
-        if self._filled == len(self._buffer):
-            self._buffer[: self._keep] = self._buffer[self._keep :]
-            self._filled = self._keep
-        self._buffer[self._filled] = embedding
-        self._filled += 1
-        self._count += 1
+    def _append(self, embeddings: NDArray[np.float32]) -> None:
+        end = self._filled + len(embeddings)
+        if end > len(self._buffer):
+            kept = self._keep - len(embeddings)
+            self._buffer[:kept] = self._buffer[self._filled - kept : self._filled]
+            end = self._keep
+        self._buffer[end - len(embeddings) : end] = embeddings
+        self._filled = end
+        self._count += len(embeddings)
 
     def _last(self, longest: int) -> Window:
         length = min(self._count, longest)

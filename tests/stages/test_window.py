@@ -49,6 +49,12 @@ def test_an_utterance_too_short_gives_nothing() -> None:
     assert stage.flush() == []
 
 
+def test_a_first_window_may_come_after_more_than_is_kept() -> None:
+    stage = SlidingWindow(WindowSettings(first_s=100), RATE_HZ, 1)
+    (window,) = stage.push(counted(2_001))
+    assert window.embeddings[:, 0].tolist() == list(range(1_940, 2_000))
+
+
 def test_memory_is_bounded_and_the_latest_is_kept() -> None:
     stage = SlidingWindow(WindowSettings(), RATE_HZ, 1)
     n = 3 * int(LONGEST_UTTERANCE_S * RATE_HZ) + 7
