@@ -19,7 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-import librosa
 import matplotlib
 import numpy as np
 import torch
@@ -37,6 +36,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from torch import nn
 
+from realtime_ser._librosa import load_librosa
 from realtime_ser.settings import RATE_HZ
 from tools import metrics
 from tools.corpora import Clip, load
@@ -47,6 +47,8 @@ from tools.splits import crema_d_validation, ravdess_fold
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+
+librosa = load_librosa()
 
 N_MFCC = 40
 N_FRAMES = 94

@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import librosa
 import numpy as np
 import pyroomacoustics
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from realtime_ser._librosa import load_librosa
 from realtime_ser.settings import RATE_HZ
 
 Samples = NDArray[np.float32]
@@ -145,4 +145,4 @@ def change_speed(samples: Samples, factor: float) -> Samples:
 
 def shift_pitch(samples: Samples, semitones: float) -> Samples:
     """Pitch alone."""
-    return librosa.effects.pitch_shift(samples, sr=RATE_HZ, n_steps=semitones).astype(np.float32)
+    return load_librosa().effects.pitch_shift(samples, sr=RATE_HZ, n_steps=semitones).astype(np.float32)

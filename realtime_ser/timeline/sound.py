@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from realtime_ser._librosa import load_librosa
 from realtime_ser.errors import TimelineError
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.sources.file import FileSource
@@ -59,9 +60,9 @@ def listen(path: Path, timeline: Timeline) -> Sound:
 
 def _spectrogram(samples: NDArray[np.float32], step: int) -> bytes:
     """A picture of the mel spectrogram over 80 dB, a column every `step` samples."""
-    import librosa
     from matplotlib import image
 
+    librosa = load_librosa()
     mel = librosa.feature.melspectrogram(y=samples, sr=RATE_HZ, n_fft=1024, hop_length=step, n_mels=96, fmax=8000)
     picture = io.BytesIO()
     image.imsave(picture, librosa.power_to_db(mel, ref=np.max, top_db=80)[::-1], cmap="magma", format="png")
@@ -70,9 +71,7 @@ def _spectrogram(samples: NDArray[np.float32], step: int) -> bytes:
 
 def _pitch(samples: NDArray[np.float32], step: int) -> NDArray[np.float64]:
     """Probabilistic YIN (Mauch and Dixon, 2014) between 65 and 500 Hz; NaN where nothing is voiced."""
-    import librosa
-
-    hz: NDArray[np.float64] = librosa.pyin(
+    hz: NDArray[np.float64] = load_librosa().pyin(
         samples, fmin=65, fmax=500, sr=RATE_HZ, frame_length=1024, hop_length=step, resolution=0.2
     )[0]
     return hz
