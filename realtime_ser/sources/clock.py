@@ -1,8 +1,9 @@
-"""What a device's own clock says about the samples it delivers."""
+"""What a device's own clock says about the samples it delivers, and the machine's about its sleep."""
 
 from __future__ import annotations
 
 import math
+import time
 
 from realtime_ser.sources import Lost
 
@@ -12,8 +13,40 @@ _SURE_S = 0.5
 """A jump must stand for so long: a late time stamp is followed by right ones, missing samples never come."""
 _STANDING_S = 2.0
 """What has changed for so long without a loss is how it is now: drift, another latency, or a better guess of it."""
+_SHORTEST_SLEEP_S = 1.0
 _OVERFLOW = "overflow: the machine was too busy"
 _MISSING = "missing by the device's clock"
+
+
+def since_boot_s() -> float:
+    """Seconds since some moment, those included in which the machine slept; nobody can set this clock.
+
+    `time.monotonic` stands still in sleep on Linux and macOS. On Windows it does not.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", None))
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class SleepWatch:
+    """Tells that the machine slept, once it is awake."""
+
+    def __init__(self) -> None:
+        self._asleep_s = self._all_asleep_s()
+
+    def push(self) -> float:
+        """For how many seconds since last asked; 0 for less than one."""
+        asleep_s = self._all_asleep_s()
+        slept_s = asleep_s - self._asleep_s
+        if slept_s < _SHORTEST_SLEEP_S:
+            return 0.0
+        self._asleep_s = asleep_s
+        return slept_s
+
+    @staticmethod
+    def _all_asleep_s() -> float:
+        # In this order: a thread that has to wait in between seems to have slept for less, not for more.
+        boot_s = since_boot_s()
+        return boot_s - time.monotonic()
 
 
 class DeviceClock:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from realtime_ser.errors import DeviceError
 from realtime_ser.sources import Block, Lost
-from realtime_ser.sources.clock import DeviceClock
+from realtime_ser.sources.clock import DeviceClock, SleepWatch, since_boot_s
 from realtime_ser.sources.ring import RingBuffer
 from realtime_ser.stages.monitor import Notice
 
@@ -181,7 +181,7 @@ class Microphone:
         """Whether somebody is; if not, there is no hurry, and blocks come half as often."""
         self._stopped = False
         self._arrived = threading.Event()
-        self._heard = time.monotonic()
+        self._heard = since_boot_s()
         """When the last block was read."""
 
     def _use(self, found: InputDevice) -> None:
@@ -192,6 +192,7 @@ class Microphone:
         self.rate_hz = round(found.rate_hz)
         self._ring = RingBuffer(round(RING_S * self.rate_hz), self.channels)
         self._clock = DeviceClock(self.rate_hz)
+        self._sleep = SleepWatch()
 
     @property
     def backlog_s(self) -> float:
@@ -223,7 +224,7 @@ class Microphone:
                 stream = yield from self._return_of(stream)
                 if stream is None:
                     return
-                yield Lost(round((time.monotonic() - self._heard) * self.rate_hz), "the device was away")
+                yield Lost(round((since_boot_s() - self._heard) * self.rate_hz), "the device was away")
                 yield Notice("device_back", f"{self.name} is back", "a gap stands for the time away")
         finally:
             if stream is not None:
@@ -244,7 +245,7 @@ class Microphone:
 
     def _blocks(self) -> Iterator[Block]:
         """What arrives, until nothing has for a while."""
-        self._heard = time.monotonic()
+        self._heard = since_boot_s()
         silent_waits = 0
         awake = False
         while not self._stopped:
@@ -255,7 +256,7 @@ class Microphone:
                 yield Lost(self._ring.drop(self._ring.available - kept), "analysis fell behind")
             # Not `available`: a loss may have been recorded just now, and what is behind it is not to be read yet.
             elif (awake or self._enough()) and len(block := self._ring.read(round(_REST_S * self.rate_hz))):
-                self._heard = time.monotonic()
+                self._heard = since_boot_s()
                 silent_waits = 0
                 awake = True
                 yield block
@@ -310,7 +311,11 @@ class Microphone:
 
     def _callback(self, block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
         overflow = bool(status.input_overflow)
-        if lost := self._clock.push(when.inputBufferAdcTime, when.currentTime, frames, overflow):
+        if slept_s := self._sleep.push():
+            self._ring.lose(Lost(round(slept_s * self.rate_hz), "the machine slept"))
+            self._clock = DeviceClock(self.rate_hz)  # the device's may have slept, too, or not
+        # Not `when.currentTime`, which on Linux is the clock on the wall, and that can be set.
+        if lost := self._clock.push(when.inputBufferAdcTime, time.monotonic(), frames, overflow):
             self._ring.lose(lost)
         self._ring.write(block)
         if self._enough():

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,12 @@ def wait_for(text: str, path: Path, limit_s: float = 30) -> None:
         time.sleep(0.1)
 
 
-def start_live(server: Server, out: Path, *options: str) -> subprocess.Popen[str]:
+PROGRAM = (sys.executable, "-m", "realtime_ser")
+
+
+def start_live(server: Server, out: Path, *options: str, program: Sequence[str] = PROGRAM) -> subprocess.Popen[str]:
     live = subprocess.Popen(
-        [sys.executable, "-m", "realtime_ser", "live", "--plain", "--jsonl", str(out), *options],
+        [*program, "live", "--plain", "--jsonl", str(out), *options],
         env=server.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -139,6 +142,33 @@ def test_a_killed_server_is_a_gap_and_the_timeline_goes_on_after_it(
     # A busy machine may lose something besides.
     gaps_s = sum(e["end_s"] - e["start_s"] for e in events if e["type"] == "gap")
     assert events[-1]["lost_s"] == pytest.approx(gaps_s, abs=0.01)
+
+
+SLEEPY = """
+import sys
+from pathlib import Path
+from realtime_ser.cli import main
+from realtime_ser.sources import clock
+slept, real = Path(sys.argv.pop(1)), clock.since_boot_s
+clock.since_boot_s = lambda: real() + float(slept.read_text())
+main()
+"""
+"""The program on a machine whose clock tells of the sleep that a file says: none may be sent to sleep by a test."""
+
+
+def test_a_machine_that_slept_is_a_gap_of_that_length(running: Server, tmp_path: Path, speech: Path) -> None:
+    out, slept = tmp_path / "live.jsonl", tmp_path / "slept"
+    slept.write_text("0")
+    live = start_live(running, out, program=[sys.executable, "-c", SLEEPY, str(slept)])
+    slept.write_text("3600")
+    wait_for("the machine slept", out)
+    running.play(speech)
+    time.sleep(1)
+    stop(live)
+    events = events_of(out)
+    (gap,) = (e for e in events if e["type"] == "gap")
+    assert gap["end_s"] - gap["start_s"] == pytest.approx(3_600, abs=1)
+    assert len([e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]) == 3
 
 
 def test_interrupted_while_the_device_is_away_it_ends_at_once(running: Server, tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
-"""A device's clock tells of samples that never came, and of nothing else."""
+"""A device's clock tells of samples that never came, and of nothing else; the machine's tells of its sleep."""
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime_ser.sources import Lost
-from realtime_ser.sources.clock import DeviceClock
+from realtime_ser.sources import clock as clocks
+from realtime_ser.sources.clock import DeviceClock, SleepWatch, since_boot_s
 
 RATE_HZ = 48_000
 BLOCK = 480
@@ -97,6 +101,27 @@ def test_a_server_that_keeps_a_block_for_a_while_loses_nothing(
     stamps = recorded + corrected_s * np.minimum(np.arange(len(waits)) / steps, 1)
     found_s = sum(missing(stamps, arrivals, RATE_HZ // 4)) / RATE_HZ
     assert lost_s - 0.26 < found_s < lost_s + 0.01 if lost_s else found_s == 0
+
+
+def test_a_clock_on_the_wall_that_is_set_is_no_loss() -> None:
+    right = 1_000 + np.arange(1_000) * 0.01
+    for change_s in (-3_600, 3_600):
+        assert sum(missing(right + change_s * (np.arange(1_000) >= 300), right)) == 0
+
+
+def test_a_machine_that_is_awake_did_not_sleep() -> None:
+    watch = SleepWatch()
+    begun = since_boot_s()
+    time.sleep(0.05)
+    assert 0.05 <= since_boot_s() - begun < 5
+    assert watch.push() == 0
+
+
+def test_a_sleep_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = SleepWatch()
+    monkeypatch.setattr(clocks, "since_boot_s", lambda: since_boot_s() + 3_600)  # no test may send a machine to sleep
+    assert watch.push() == pytest.approx(3_600, abs=1)
+    assert watch.push() == 0
 
 
 @settings(max_examples=50)
