@@ -68,19 +68,21 @@ class Posteriors(nn.Module):
 def fit_temperature(
     logits: Sequence[NDArray[np.float32]], heard_s: NDArray[np.float64], truth: NDArray[np.intp]
 ) -> Temperature:
-    """The temperature of least cross-entropy (Guo et al., 2017) over windows of several lengths.
+    """The temperature with which windows of each length are as sure on average as they are often right.
 
-    `logits`: for each length those of all clips, (clips, labels); `heard_s`: how much each holds, (lengths, clips).
+    That of least cross-entropy (Guo et al., 2017) is a compromise between lengths: it left long windows less sure than
+    right. `logits`: for each length those of all clips, (clips, labels); `heard_s`: what each holds, (lengths, clips).
     """
     x, heard = np.stack(logits), heard_s[:, :, None]
+    right = (x.argmax(axis=2) == truth).mean(axis=1)
 
-    def entropy(temperature: Temperature) -> float:
+    def gap(temperature: Temperature) -> float:
         scaled = x / (temperature.long + temperature.short / heard)
-        right = np.take_along_axis(scaled, np.broadcast_to(truth[None, :, None], (*x.shape[:2], 1)), axis=2)
-        return float(np.mean(np.logaddexp.reduce(scaled, axis=2) - right[:, :, 0]))
+        sure = np.exp(scaled.max(axis=2) - np.logaddexp.reduce(scaled, axis=2)).mean(axis=1)
+        return float(np.square(sure - right).sum())
 
-    grid = [Temperature(a, b) for a in np.arange(0.4, 2.0, 0.02) for b in np.arange(0.0, 1.0, 0.02)]
-    return min(grid, key=entropy)
+    grid = [Temperature(a / 50, b / 50) for a in range(20, 100) for b in range(50)]
+    return min(grid, key=gap)
 
 
 WINDOWS_S = (1.0, 1.5, 2.0, 3.0)
