@@ -15,6 +15,8 @@ from realtime_ser.signals import StopRequested, StopSignals
 LOCAL = "local"
 """Instead of an address: a cluster on this machine."""
 _CONNECT_S = 10
+_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
+"""Dask's configuration of its workers' environment."""
 
 
 @contextmanager
@@ -31,6 +33,7 @@ def on_cluster(
         If the scheduler is lost.
     """
     try:
+        import dask
         from distributed import Client, KilledWorker, LocalCluster
         from distributed.client import FutureCancelledError
     except ImportError:
@@ -39,9 +42,13 @@ def on_cluster(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         if address == LOCAL:
-            cluster = LocalCluster(
-                n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-            )
+            environment = dask.config.get(_ENVIRONMENT)
+            # Dask has workers give freed memory back at once: a third of the time went into getting it anew.
+            kept = {name: value for name, value in environment.items() if name != "MALLOC_TRIM_THRESHOLD_"}
+            with dask.config.set({_ENVIRONMENT: kept}):
+                cluster = LocalCluster(
+                    n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+                )
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
         else:
