@@ -310,12 +310,15 @@ class Microphone:
             _leave_without_portaudio()
 
     def _callback(self, block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
-        overflow = bool(status.input_overflow)
+        # Not `when.currentTime`, which on Linux is the clock on the wall, and that can be set.
+        self._keep(block, when.inputBufferAdcTime, time.monotonic(), bool(status.input_overflow))
+
+    def _keep(self, block: NDArray[np.float32], begin_s: float, arrived_s: float, overflow: bool) -> None:
+        """For the reader: a block that was recorded and came then, and what is missing before it."""
         if slept_s := self._sleep.push():
             self._ring.lose(Lost(round(slept_s * self.rate_hz), "the machine slept"))
             self._clock = DeviceClock(self.rate_hz)  # the device's may have slept, too, or not
-        # Not `when.currentTime`, which on Linux is the clock on the wall, and that can be set.
-        if lost := self._clock.push(when.inputBufferAdcTime, time.monotonic(), frames, overflow):
+        if lost := self._clock.push(begin_s, arrived_s, len(block), overflow):
             self._ring.lose(lost)
         self._ring.write(block)
         if self._enough():

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from realtime_ser.errors import DeviceError
 from realtime_ser.sources import Block, Lost
-from realtime_ser.sources.clock import DeviceClock
+from realtime_ser.sources.clock import DeviceClock, SleepWatch
 from realtime_ser.sources.microphone import InputDevice, Microphone, find_input
 from realtime_ser.sources.ring import RingBuffer
 
@@ -68,6 +67,7 @@ def microphone() -> Microphone:
     source.name, source.rate_hz, source.channels = "none", 1_000, 1
     source._ring = RingBuffer(5_000, 1)
     source._clock = DeviceClock(1_000)
+    source._sleep = SleepWatch()
     source.speaking = lambda: True
     source._arrived = threading.Event()
     source._stopped = False
@@ -75,13 +75,8 @@ def microphone() -> Microphone:
 
 
 def call(microphone: Microphone, at_s: float, samples: int = 100, overflow: bool = False) -> None:
-    """PortAudio's call of the callback with a block that was recorded at `at_s` of its clock."""
-    microphone._callback(
-        np.full((samples, 1), at_s, np.float32),
-        samples,
-        SimpleNamespace(inputBufferAdcTime=at_s, currentTime=at_s + 0.05),
-        SimpleNamespace(input_overflow=overflow),
-    )
+    """What PortAudio's call does with a block that was recorded at `at_s` of its clock."""
+    microphone._keep(np.full((samples, 1), at_s, np.float32), at_s, at_s + 0.05, overflow)
 
 
 def heard(microphone: Microphone, items: int) -> list[Block]:
