@@ -23,7 +23,7 @@ def load_librosa() -> ModuleType:
     tries). So one waits for the other.
     """
     with ExitStack() as stack:
-        with suppress(OSError, NotImplementedError):  # no disk to write to, no locks on it, or somebody hangs
+        with suppress(OSError, NotImplementedError):  # no place or no locks for it; Timeout is an OSError
             folder = user_cache_path("realtime-ser", appauthor=False, ensure_exists=True)
             stack.enter_context(FileLock(folder / "librosa.lock", timeout=_LONGEST_S))
         import librosa

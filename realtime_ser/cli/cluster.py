@@ -43,7 +43,7 @@ def on_cluster(
     with ExitStack() as stack:
         if address == LOCAL:
             environment = dask.config.get(_ENVIRONMENT)
-            # Dask has workers give freed memory back at once: a third of the time went into getting it anew.
+            # Dask has workers give freed memory back at once: a quarter of the time went into getting it anew.
             kept = {name: value for name, value in environment.items() if name != "MALLOC_TRIM_THRESHOLD_"}
             with dask.config.set({_ENVIRONMENT: kept}):
                 cluster = LocalCluster(

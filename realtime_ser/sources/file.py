@@ -17,7 +17,7 @@ from realtime_ser.stages.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 """What libsndfile's log says of a header that claims more (or less) than the file holds."""
 _EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
-"""How the names of subtypes begin that lose nothing between a sample and the next. (FLAC's are PCM too.)"""
+"""How the names of the subtypes begin that give a sample exactly, wherever reading began; FLAC's do too."""
 
 
 class FileSource:

@@ -160,7 +160,8 @@ def test_a_machine_that_slept_is_a_gap_of_that_length(running: Server, tmp_path:
     out, slept = tmp_path / "live.jsonl", tmp_path / "slept"
     slept.write_text("0")
     live = start_live(running, out, program=[sys.executable, "-c", SLEEPY, str(slept)])
-    slept.write_text("3600")
+    (tmp_path / "soon").write_text("3600")
+    (tmp_path / "soon").replace(slept)  # at once: the callback may read it at any time
     wait_for("the machine slept", out)
     running.play(speech)
     time.sleep(1)
