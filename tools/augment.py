@@ -1,37 +1,136 @@
-"""Augmentation of log-mel batches, on the fly: what rooms, microphones, lines and noises do to a clip.
+"""Augmentation of batches, on the fly and on whatever device they lie: what the world does to a voice, then its frames.
 
-All of it works on mel power, where filtering is multiplication per band, uncorrelated noise adds, and a room is a
-decaying sum over past frames. Every function takes and gives dB, float32 `(batch, frames, bands)`.
+Functions of samples take and give float32 `(batch, samples)`, those of frames dB, float32 `(batch, frames, bands)`. The
+latter work on mel power, where filtering is multiplication per band and uncorrelated noise adds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from realtime_ser.settings import RATE_HZ
-from realtime_ser.stages.features import FeatureSettings
+from realtime_ser.stages.features import POWER_FLOOR, FeatureSettings, mel_filterbank
 
-FRAME_S = FeatureSettings().hop_samples / RATE_HZ
+FEATURES = FeatureSettings()
+TAPS = 8
+"""Of the interpolation, to either side."""
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
     """Probabilities per clip, and ranges."""
 
+    sped: float = 0.6
+    speed: float = 0.15
+    line: float = 0.12
+    room: float = 0.2
+    tilt: float = 0.3
+    tilt_db_per_octave: float = 3.0
+    recorded: float = 0.25
+    recorded_snr_db: tuple[float, float] = (0.0, 30.0)
+    clip: float = 0.08
+    clip_db: tuple[float, float] = (3.0, 15.0)
     warp: float = 0.1
     warp_bands: float = 2.0
     range: float = 0.2
     equaliser_tilt_db: float = 4.0
     equaliser_ripple_db: float = 2.0
     band_limit: float = 0.05
-    reverb: float = 0.1
-    noise: float = 0.7
-    snr_db: tuple[float, float] = (5.0, 45.0)
+    hiss: float = 0.7
+    hiss_snr_db: tuple[float, float] = (5.0, 45.0)
     mask_bands: int = 10
     mask_frames: int = 13
+
+
+def draw(low: float, high: float, like: Tensor, *shape: int) -> Tensor:
+    """Uniform numbers on the device of `like`."""
+    return low + (high - low) * torch.rand(*shape, device=like.device)
+
+
+def samples_for(n_frames: int) -> int:
+    """How many samples so many frames are made of."""
+    return (n_frames - 1) * FEATURES.hop_samples + FEATURES.frame_samples
+
+
+def change_speed(samples: Tensor, factors: Tensor, n_samples: int) -> Tensor:
+    """Tempo and pitch together: the first `n_samples`, each clip read `factors` (batch,) times as fast.
+
+    Interpolation with a sinc under a Hann window, as wide as the slower of both rates needs (Smith and Gossett, 1984).
+    """
+    at = factors[:, None] * torch.arange(n_samples, device=samples.device, dtype=torch.float64)
+    near = at.floor()
+    offset = (at - near).float()
+    cutoff = 1 / factors.float().clamp_min(1)[:, None]
+    sped = torch.zeros_like(offset)
+    for tap in range(1 - TAPS, TAPS + 1):
+        distance = offset - tap
+        weight = cutoff * torch.sinc(cutoff * distance) * torch.cos(torch.pi / 2 * distance / TAPS).square()
+        index = (near.long() + tap).clamp(0, samples.shape[1] - 1)
+        sped = sped + weight * samples.gather(1, index)
+    return sped
+
+
+def room_and_tilt(samples: Tensor, rooms: Tensor, settings: AugmentSettings) -> Tensor:
+    """In one of `rooms` (n, taps), before a microphone that tilts about 1 kHz; each clip's power stays."""
+    batch, n = samples.shape
+    n_fft = 1 << (n + rooms.shape[1] - 2).bit_length()
+    spectrum = torch.fft.rfft(samples, n_fft)
+    there = torch.fft.rfft(rooms, n_fft)[torch.randint(len(rooms), (batch,), device=samples.device)]
+    in_room = torch.rand(batch, 1, device=samples.device) < settings.room
+    hz = torch.fft.rfftfreq(n_fft, 1 / RATE_HZ, device=samples.device).clamp_min(50)
+    slope = draw(-settings.tilt_db_per_octave, settings.tilt_db_per_octave, samples, batch, 1)
+    slope = slope * (torch.rand(batch, 1, device=samples.device) < settings.tilt)
+    colour = torch.pow(10.0, (slope * torch.log2(hz / 1000)).clamp(-20, 20) / 20)
+    heard = torch.fft.irfft(spectrum * torch.where(in_room, there, 1) * colour, n_fft)[:, :n]
+    ratio = samples.square().mean(dim=1, keepdim=True) / heard.square().mean(dim=1, keepdim=True).clamp_min(1e-12)
+    return heard * ratio.sqrt()
+
+
+def add_recorded(samples: Tensor, noises: Tensor, settings: AugmentSettings) -> Tensor:
+    """One of `noises` (n, samples), from anywhere in it, or two other clips of the batch at once."""
+    batch, n = samples.shape
+    start = torch.randint(noises.shape[1], (batch, 1), device=samples.device)
+    index = (start + torch.arange(n, device=samples.device)) % noises.shape[1]
+    recorded = noises[torch.randint(len(noises), (batch, 1), device=samples.device), index]
+    babble = samples.roll(1, dims=0) + samples.roll(2, dims=0)
+    noise = torch.where(torch.rand(batch, 1, device=samples.device) < 0.75, recorded, babble)
+    snr_db = draw(*settings.recorded_snr_db, samples, batch, 1)
+    ratio = samples.square().mean(dim=1, keepdim=True) / noise.square().mean(dim=1, keepdim=True).clamp_min(1e-12)
+    hit = torch.rand(batch, 1, device=samples.device) < settings.recorded
+    return samples + hit * noise * (ratio * power(-snr_db)).sqrt()
+
+
+def clip_peaks(samples: Tensor, settings: AugmentSettings) -> Tensor:
+    """An overdriven microphone."""
+    over_db = draw(*settings.clip_db, samples, len(samples), 1)
+    over_db = over_db * (torch.rand(len(samples), 1, device=samples.device) < settings.clip)
+    limit = samples.abs().amax(dim=1, keepdim=True) * torch.pow(10.0, -over_db / 20)
+    return torch.minimum(torch.maximum(samples, -limit), limit)
+
+
+def degrade(samples: Tensor, rooms: Tensor, noises: Tensor, settings: AugmentSettings) -> Tensor:
+    """All of the above but speed, in the order in which the world does it."""
+    samples = room_and_tilt(samples, rooms, settings)
+    samples = add_recorded(samples, noises, settings)
+    return clip_peaks(samples, settings)
+
+
+@cache
+def _taper_and_filters(device: torch.device) -> tuple[Tensor, Tensor]:
+    f = FEATURES
+    filters = mel_filterbank(RATE_HZ, f.frame_samples, f.n_mels, f.fmin_hz, f.fmax_hz)
+    return torch.hann_window(f.frame_samples, device=device), torch.from_numpy(filters.T).to(device)
+
+
+def log_mel(samples: Tensor) -> Tensor:
+    """The runtime's frames in dB (`realtime_ser.stages.features`), in float32."""
+    taper, filters = _taper_and_filters(samples.device)
+    framed = samples.unfold(1, FEATURES.frame_samples, FEATURES.hop_samples) * taper
+    return decibel(torch.fft.rfft(framed).abs().square() @ filters)
 
 
 def power(db: Tensor) -> Tensor:
@@ -39,15 +138,15 @@ def power(db: Tensor) -> Tensor:
 
 
 def decibel(value: Tensor) -> Tensor:
-    return 10 * torch.log10(value.clamp_min(1e-10))
+    return 10 * torch.log10(value.clamp_min(POWER_FLOOR))
 
 
 def warp(db: Tensor, settings: AugmentSettings) -> Tensor:
     """Another vocal tract (Jaitly and Hinton, 2013): the mel axis stretched and shifted."""
     batch, n_frames, bands = db.shape
-    stretch = 1 + settings.warp * (2 * torch.rand(batch, 1) - 1)
-    shift = settings.warp_bands * (2 * torch.rand(batch, 1) - 1)
-    at = (torch.arange(bands) * stretch + shift).clamp(0, bands - 1)
+    stretch = 1 + draw(-settings.warp, settings.warp, db, batch, 1)
+    shift = draw(-settings.warp_bands, settings.warp_bands, db, batch, 1)
+    at = (torch.arange(bands, device=db.device) * stretch + shift).clamp(0, bands - 1)
     below = at.long().clamp(max=bands - 2)
     index = below[:, None].expand(batch, n_frames, bands)
     return torch.lerp(db.gather(2, index), db.gather(2, index + 1), (at - below)[:, None])
@@ -56,65 +155,42 @@ def warp(db: Tensor, settings: AugmentSettings) -> Tensor:
 def scale_range(db: Tensor, settings: AugmentSettings) -> Tensor:
     """Gain controls and compressors: each clip's dynamics, about its mean, wider or narrower."""
     mean = db.mean(dim=1, keepdim=True)
-    return mean + (db - mean) * (1 + settings.range * (2 * torch.rand(len(db), 1, 1) - 1))
+    return mean + (db - mean) * (1 + draw(-settings.range, settings.range, db, len(db), 1, 1))
 
 
 def equalise(db: Tensor, settings: AugmentSettings) -> Tensor:
     """A microphone's colour: random tilt and ripple over the bands."""
     batch, _, bands = db.shape
-    axis = torch.linspace(0, 1, bands)
-    curve = torch.randn(batch, 1) * settings.equaliser_tilt_db * (2 * axis - 1)
+    axis = torch.linspace(0, 1, bands, device=db.device)
+    curve = torch.randn(batch, 1, device=db.device) * settings.equaliser_tilt_db * (2 * axis - 1)
     for k in range(1, 5):
-        curve = curve + torch.randn(batch, 1) * settings.equaliser_ripple_db * torch.cos(torch.pi * k * axis)
+        size = torch.randn(batch, 1, device=db.device) * settings.equaliser_ripple_db
+        curve = curve + size * torch.cos(torch.pi * k * axis)
     return db + curve[:, None]
 
 
 def limit_band(db: Tensor, settings: AugmentSettings) -> Tensor:
     """Cheap lines: attenuate all below a low and above a high cut-off."""
     batch, _, bands = db.shape
-    index = torch.arange(bands)
-    low = torch.randint(0, 10, (batch, 1))
-    high = torch.randint(bands // 2, bands, (batch, 1))
+    index = torch.arange(bands, device=db.device)
+    low = torch.randint(0, 10, (batch, 1), device=db.device)
+    high = torch.randint(bands // 2, bands, (batch, 1), device=db.device)
     outside = (index < low) | (index > high)
-    hit = torch.rand(batch, 1) < settings.band_limit
-    loss_db = 20 + 40 * torch.rand(batch, 1)
+    hit = torch.rand(batch, 1, device=db.device) < settings.band_limit
+    loss_db = draw(20, 60, db, batch, 1)
     return db - ((outside & hit) * loss_db)[:, None]
 
 
-def reverberate(db: Tensor, settings: AugmentSettings) -> Tensor:
-    """A room: an exponential tail behind each frame, 60 dB down after 0.2 to 0.9 s."""
-    batch = len(db)
-    decay_s = 0.2 + 0.7 * torch.rand(batch, 1)
-    keep = torch.pow(10.0, -6 * FRAME_S / decay_s)
-    wet = torch.pow(10.0, -torch.rand(batch, 1) * 1.5) * (1 - keep)
-    wet = wet * (torch.rand(batch, 1) < settings.reverb) * 3
-    dry = power(db)
-    tail = torch.zeros_like(dry[:, 0])
-    frames = []
-    for frame in dry.unbind(dim=1):
-        frames.append(frame + wet * tail)
-        tail = keep * tail + frame
-    return decibel(torch.stack(frames, dim=1))
-
-
-def add_noise(db: Tensor, noises: Tensor, settings: AugmentSettings) -> Tensor:
-    """Recorded noise, babble of the batch's other clips, or coloured hiss, at a random SNR.
-
-    `noises`: dB, shape (n, frames of at least `db`'s, bands), drawn for this batch.
-    """
-    batch, n_frames, bands = db.shape
+def add_hiss(db: Tensor, settings: AugmentSettings) -> Tensor:
+    """Coloured hiss at a random SNR."""
+    batch, _, bands = db.shape
     speech = power(db)
-    recorded = power(noises[torch.randint(len(noises), (batch,)), :n_frames])
-    babble = sum(speech[torch.randperm(batch)] for _ in range(4))
-    axis = torch.linspace(-1, 1, bands)
-    colour = power(torch.randn(batch, 1) * 10 * axis)[:, None]
-    hiss = colour * torch._standard_gamma(torch.full_like(db, 3.0))
-    kind = torch.rand(batch, 1, 1)
-    noise = torch.where(kind < 0.4, recorded, torch.where(kind < 0.6, babble, hiss))
-    low, high = settings.snr_db
-    snr_db = low + (high - low) * torch.rand(batch, 1, 1)
+    axis = torch.linspace(-1, 1, bands, device=db.device)
+    colour = power(torch.randn(batch, 1, device=db.device) * 10 * axis)[:, None]
+    noise = colour * torch._standard_gamma(torch.full_like(db, 3.0))
+    snr_db = draw(*settings.hiss_snr_db, db, batch, 1, 1)
     ratio = speech.mean(dim=(1, 2), keepdim=True) / noise.mean(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-    hit = (torch.rand(batch, 1, 1) < settings.noise).float()
+    hit = torch.rand(batch, 1, 1, device=db.device) < settings.hiss
     return decibel(speech + hit * noise * ratio * power(-snr_db))
 
 
@@ -124,9 +200,9 @@ def mask(db: Tensor, settings: AugmentSettings) -> Tensor:
     mean = db.mean(dim=(1, 2), keepdim=True)
 
     def stretch(length: int, longest: int) -> Tensor:
-        width = torch.randint(0, longest + 1, (batch, 1))
-        start = (torch.rand(batch, 1) * (length - width)).long()
-        index = torch.arange(length)
+        width = torch.randint(0, longest + 1, (batch, 1), device=db.device)
+        start = (torch.rand(batch, 1, device=db.device) * (length - width)).long()
+        index = torch.arange(length, device=db.device)
         return (index >= start) & (index < start + width)
 
     hidden = stretch(bands, settings.mask_bands)[:, None, :]
@@ -135,11 +211,10 @@ def mask(db: Tensor, settings: AugmentSettings) -> Tensor:
     return torch.where(hidden, mean, db)
 
 
-def augment(db: Tensor, noises: Tensor, settings: AugmentSettings) -> Tensor:
-    """All of the above, in the order in which the world does it."""
+def augment(db: Tensor, settings: AugmentSettings) -> Tensor:
+    """All that is done to frames, in the order in which the world does it."""
     db = warp(db, settings)
-    db = reverberate(db, settings)
-    db = add_noise(db, noises, settings)
+    db = add_hiss(db, settings)
     db = equalise(db, settings)
     db = limit_band(db, settings)
     db = scale_range(db, settings)

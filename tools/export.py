@@ -168,7 +168,7 @@ def main(
     speakers = crema_d_validation(splits)
     validation = everyone.part([i for i, c in enumerate(everyone.clips) if c.speaker in speakers])
     truth = np.array([settings["labels"].index(c.emotion) for c in validation.clips])
-    whole = [views[0] for views in validation.frames]
+    whole = validation.frames()
     lengths = [*([f[: round(s * FRAMES_PER_S)] for f in whole] for s in WINDOWS_S), whole]
     logits = [predict(net, frames) for frames in lengths]
     heard_s = np.array([[max(len(f), CHUNK_FRAMES) / FRAMES_PER_S for f in frames] for frames in lengths])

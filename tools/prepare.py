@@ -1,16 +1,16 @@
-"""Corpora → log-mel frames on disk, with the runtime's own gate and features, so that the two cannot drift apart.
+"""Corpora → speech on disk, cut by the runtime's own gate, so that training and runtime hear the same stretches.
 
-Every clip is kept in several views: as it is, slower, faster, and twice as rooms, noises, lines and bad microphones
-leave it (`tools/degrade.py`). What is cheap on log-mel frames is drawn anew for each batch (`tools/augment.py`).
+Every clip is kept twice: as it is, and through a random line or codec (`tools/degrade.py`). All else that the world
+does to a voice is drawn anew for each batch (`tools/augment.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -25,23 +25,13 @@ from realtime_ser.stages.gate import SpeechClosed, SpeechGate, SpeechOpened
 from tools import degrade
 from tools.corpora import AUDIO_SUFFIXES, NOISE_CORPUS
 
-SPEEDS = (1.0, 0.9, 1.1)
-"""The first views (pitch and tempo together); the very first is the clip as it is."""
-DEGRADED_VIEWS = 2
-VIEWS = len(SPEEDS) + DEGRADED_VIEWS
+LINES = (degrade.telephone, degrade.mobile, degrade.voice_message)
 ROOMS = 60
-VERSION = 5
+VERSION = 6
 """Of what follows; a change makes new cache files."""
 
-Frames = NDArray[np.float16]
-
-
-@dataclass(frozen=True)
-class Kit:
-    """What degrades training views: rooms and recorded noises that no evaluation uses."""
-
-    rooms: list[NDArray[np.float32]]
-    noises: list[NDArray[np.float32]]
+Frames = NDArray[np.float32]
+Speech = NDArray[np.int16]
 
 
 def noise_paths(corpora: Path, evaluation: bool) -> list[Path]:
@@ -50,10 +40,10 @@ def noise_paths(corpora: Path, evaluation: bool) -> list[Path]:
     return paths[1::2] if evaluation else paths[::2]
 
 
-def training_kit(corpora: Path) -> Kit:
+def training_rooms() -> list[NDArray[np.float32]]:
+    """Impulse responses that no evaluation uses."""
     rng = np.random.default_rng(0)
-    rooms = [degrade.impulse_response(rng) for _ in range(ROOMS)]
-    return Kit(rooms, [read_mono(p) for p in noise_paths(corpora, evaluation=False)])
+    return [degrade.impulse_response(rng) for _ in range(ROOMS)]
 
 
 def read_mono(path: Path) -> NDArray[np.float32]:
@@ -75,72 +65,55 @@ def speech_region(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def log_mel(samples: NDArray[np.float32]) -> Frames:
-    """Frames in dB, shape (frames, n_mels), float16: 0.03 dB is near enough for training."""
+    """The runtime's frames in dB, shape (frames, n_mels)."""
     extractor = FeatureExtractor()
-    return np.concatenate((extractor.push(samples), extractor.flush())).astype(np.float16)
+    return np.concatenate((extractor.push(samples), extractor.flush()))
 
 
-def degraded(samples: NDArray[np.float32], kit: Kit, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random chain in the order in which the world does it: voice, room, noise, microphone, line."""
-    samples = degrade.change_speed(samples, rng.uniform(0.87, 1.15))
-    if rng.random() < 0.1:
-        samples = degrade.shift_pitch(samples, rng.uniform(-2, 2))
-    if rng.random() < 0.5:
-        samples = degrade.reverberate(samples, kit.rooms[rng.integers(len(kit.rooms))])
-    if rng.random() < 0.6:
-        noise = kit.noises[rng.integers(len(kit.noises))]
-        samples = degrade.add_noise(samples, np.roll(noise, rng.integers(len(noise))), rng.uniform(0, 30))
-    samples = degrade.tilt(samples, rng.uniform(-3, 3))
-    match rng.integers(10):
-        case 0 | 1:
-            return degrade.telephone(samples)
-        case 2:
-            return degrade.mobile(samples)
-        case 3:
-            return degrade.voice_message(samples)
-        case 4 | 5:
-            return degrade.clip_peaks(samples, rng.uniform(3, 15))
-        case _:
-            return samples
+def frames_of(speech: Speech) -> Frames:
+    """The runtime's frames of a kept clip."""
+    return log_mel(speech.astype(np.float32) / 2**15)
 
 
-def _views(job: tuple[int, Path], kit: Kit) -> list[Frames]:
+def kept(samples: NDArray[np.float32]) -> Speech:
+    """Samples as they are kept, 16 bits each."""
+    return np.clip(np.round(samples * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
+
+
+def _speech(job: tuple[int, Path]) -> list[Speech]:
     number, path = job
-    rng = np.random.default_rng(number)
     samples = read_mono(path)
-    region = speech_region(samples)
-    views = [log_mel(region if s == 1 else degrade.change_speed(region, s)) for s in SPEEDS]
-    views += [log_mel(speech_region(degraded(samples, kit, rng))) for _ in range(DEGRADED_VIEWS)]
-    return views
+    line = LINES[np.random.default_rng(number).integers(len(LINES))]
+    return [kept(speech_region(samples)), kept(speech_region(line(samples)))]
 
 
-def _plain(job: tuple[int, Path]) -> list[Frames]:
-    return [log_mel(read_mono(job[1]))]
+def _noise(job: tuple[int, Path]) -> list[Speech]:
+    return [kept(read_mono(job[1]))]
 
 
-def views_of(paths: list[Path], cache: Path, corpora: Path) -> list[list[Frames]]:
-    """Frames of the clips of a corpus in `VIEWS` views, computed once and kept under `cache`."""
-    return _cached(paths, cache, "views", lambda: partial(_views, kit=training_kit(corpora)))
+def speech_of(paths: Sequence[Path], cache: Path) -> list[list[Speech]]:
+    """The speech of a corpus' clips, each as it is and through a line, computed once and kept under `cache`."""
+    return _cached(paths, cache, "speech", _speech)
 
 
-def noise_frames(corpora: Path, cache: Path) -> list[Frames]:
-    """Frames of the noises to train with."""
-    return [f for (f,) in _cached(noise_paths(corpora, evaluation=False), cache, "plain", lambda: _plain)]
+def training_noises(corpora: Path, cache: Path) -> list[Speech]:
+    """The noises to train with."""
+    return [noise for (noise,) in _cached(noise_paths(corpora, evaluation=False), cache, "noise", _noise)]
 
 
-def _cached(paths: list[Path], cache: Path, kind: str, work) -> list[list[Frames]]:  # type: ignore[no-untyped-def]
+def _cached(paths: Sequence[Path], cache: Path, kind: str, work: Callable[[Any], list[Speech]]) -> list[list[Speech]]:
     key = hashlib.sha256("\n".join([kind, str(VERSION), *(str(p.absolute()) for p in paths)]).encode()).hexdigest()[:16]
     file = cache / f"{key}.npz"
     if not file.exists():
         with ProcessPoolExecutor() as pool:
-            found = list(track(pool.map(work(), enumerate(paths), chunksize=32), kind, total=len(paths)))
+            found = list(track(pool.map(work, enumerate(paths), chunksize=32), kind, total=len(paths)))
         cache.mkdir(parents=True, exist_ok=True)
-        lengths = [[len(frames) for frames in clip] for clip in found]
+        lengths = [[len(part) for part in clip] for clip in found]
         unfinished = file.with_suffix(".new.npz")
-        np.savez(unfinished, lengths=lengths, frames=np.concatenate([frames for clip in found for frames in clip]))
+        np.savez(unfinished, lengths=lengths, samples=np.concatenate([part for clip in found for part in clip]))
         unfinished.replace(file)
         del found
     with np.load(file) as saved:
-        lengths, frames = saved["lengths"], saved["frames"]
-    pieces = iter(np.split(frames, np.cumsum(lengths.ravel())[:-1]))
+        lengths, samples = saved["lengths"], saved["samples"]
+    pieces = iter(np.split(samples, np.cumsum(lengths.ravel())[:-1]))
     return [[next(pieces) for _ in clip] for clip in lengths]

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from realtime_ser.stages.contract import CONTRACT_KEY
 from realtime_ser.stages.model import load_model
+from tools import degrade
 from tools.corpora import load
 from tools.export import write_onnx
 from tools.network import (
@@ -42,7 +43,7 @@ from tools.network import (
     SpeechEmotionNet,
     load_network,
 )
-from tools.prepare import degraded, log_mel, read_mono, speech_region, training_kit
+from tools.prepare import LINES, log_mel, noise_paths, read_mono, speech_region, training_rooms
 from tools.splits import held_out
 from tools.sums import write_sums
 
@@ -54,16 +55,34 @@ _EXTREMES = 2000
 _BITS_7 = 64
 
 
+@dataclass(frozen=True)
+class Kit:
+    """What degrades a voice: rooms and recorded noises that no evaluation uses."""
+
+    rooms: list[NDArray[np.float32]]
+    noises: list[NDArray[np.float32]]
+
+
+def degraded(samples: NDArray[np.float32], kit: Kit, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A random chain in the order in which the world does it: voice, room, noise, microphone, line."""
+    samples = degrade.change_speed(samples, rng.uniform(0.87, 1.15))
+    if rng.random() < 0.5:
+        samples = degrade.reverberate(samples, kit.rooms[rng.integers(len(kit.rooms))])
+    if rng.random() < 0.6:
+        noise = kit.noises[rng.integers(len(kit.noises))]
+        samples = degrade.add_noise(samples, np.roll(noise, rng.integers(len(noise))), rng.uniform(0, 30))
+    samples = degrade.tilt(samples, rng.uniform(-3, 3))
+    return LINES[rng.integers(len(LINES))](samples) if rng.random() < 0.4 else samples
+
+
 def speech(corpora: Path, splits: Path, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:
     """Frames of clips that may be trained on, every other one through a room, noise and a line."""
     clips = load(corpora, splits, list(names))
     kept = [c for c, out in zip(clips, held_out(clips, splits), strict=True) if not out]
-    kit = training_kit(corpora)
+    kit = Kit(training_rooms(), [read_mono(p) for p in noise_paths(corpora, evaluation=False)])
     for i, clip in enumerate(track(random.Random(0).sample(kept, CLIPS), "hearing")):
         samples = read_mono(clip.path)
-        yield log_mel(speech_region(degraded(samples, kit, np.random.default_rng(i)) if i % 2 else samples)).astype(
-            np.float32
-        )
+        yield log_mel(speech_region(degraded(samples, kit, np.random.default_rng(i)) if i % 2 else samples))
 
 
 class Extremes:

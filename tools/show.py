@@ -2,8 +2,8 @@
 
 `python -m tools.augment show CLIP --other CLIP --corpora DIR -o augmentations.png`
 
-Waveform and log-mel picture for what works on samples (`tools/degrade.py`); the log-mel picture alone for what works on
-frames (`tools/augment.py`, `tools/train.py`).
+Waveform and log-mel picture for what works on samples (`tools/degrade.py`; `tools/augment.py` does some of it to
+batches); the log-mel picture alone for what works on frames (`tools/augment.py`, `tools/train.py`).
 """
 
 from __future__ import annotations
@@ -61,19 +61,17 @@ def waveforms(samples: Samples, other: Samples, noise: Samples, rng: np.random.G
     }
 
 
-def frames_of(db: torch.Tensor, other: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:
+def frames_of(db: torch.Tensor, other: torch.Tensor) -> dict[str, torch.Tensor]:
     """Everything that is done to log-mel frames, each with certainty and at its strongest."""
-    s = AugmentSettings(noise=1, reverb=1, band_limit=1, snr_db=(5, 5))
+    s = AugmentSettings(hiss=1, band_limit=1, hiss_snr_db=(5, 5))
     two = torch.stack((db, other))
-    noises = noise[None].expand(2, -1, -1)
     torch.manual_seed(0)
     steps: dict[str, Callable[[], torch.Tensor]] = {
         "frames: vocal tract": lambda: augment.warp(two, s),
         "frames: compressor": lambda: augment.scale_range(two, s),
         "frames: equaliser": lambda: augment.equalise(two, s),
         "frames: narrow band": lambda: augment.limit_band(two, s),
-        "frames: room": lambda: augment.reverberate(two, s),
-        "frames: noise, babble, hiss": lambda: augment.add_noise(two, noises, s),
+        "frames: hiss": lambda: augment.add_hiss(two, s),
         "frames: SpecAugment": lambda: augment.mask(two, s),
         "frames: mixup, half and half": lambda: (two + two.flip(0)) / 2,
     }
@@ -91,18 +89,14 @@ def show(
     samples, second = read_mono(clip), read_mono(other)
     noise = read_mono(noise_paths(corpora, evaluation=False)[0])
     heard = waveforms(samples, second, noise, np.random.default_rng(0))
-    db = torch.from_numpy(log_mel(samples).astype(np.float32))
-
-    def fitted(part: Samples) -> torch.Tensor:
-        return torch.from_numpy(np.resize(log_mel(part).astype(np.float32), db.shape))
-
-    framed = frames_of(db, fitted(second), fitted(noise))
+    db = torch.from_numpy(log_mel(samples))
+    framed = frames_of(db, torch.from_numpy(np.resize(log_mel(second), db.shape)))
     rows = -(-(len(heard) + len(framed)) // COLUMNS)
     figure, panels = pyplot.subplots(2 * rows, COLUMNS, figsize=(4 * COLUMNS, 2.6 * rows), layout="constrained")
     cells = [(panels[2 * (k // COLUMNS), k % COLUMNS], panels[2 * (k // COLUMNS) + 1, k % COLUMNS])
              for k in range(rows * COLUMNS)]  # fmt: skip
     pictures: list[tuple[str, Samples | None, NDArray[np.float32]]] = [
-        *((name, wave, log_mel(wave).astype(np.float32)) for name, wave in heard.items()),
+        *((name, wave, log_mel(wave)) for name, wave in heard.items()),
         *((name, None, frames.numpy()) for name, frames in framed.items()),
     ]
     for (upper, lower), (name, wave, frames) in zip(cells, pictures, strict=False):
