@@ -22,10 +22,11 @@ TAPS = 8
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Probabilities per clip, and ranges."""
+    """Of each kind, the share of clips that it befalls, and what it draws from; from `warp` on all."""
 
     sped: float = 0.6
     speed: float = 0.15
+    """At most so much faster or slower."""
     line: float = 0.12
     room: float = 0.2
     tilt: float = 0.3
@@ -34,14 +35,16 @@ class AugmentSettings:
     recorded_snr_db: tuple[float, float] = (0.0, 30.0)
     clip: float = 0.08
     clip_db: tuple[float, float] = (3.0, 15.0)
+    """Below the peak."""
+    hiss: float = 0.7
+    hiss_snr_db: tuple[float, float] = (5.0, 45.0)
+    band_limit: float = 0.05
     warp: float = 0.1
+    """At most such a part of the mel axis more or less."""
     warp_bands: float = 2.0
     range: float = 0.2
     equaliser_tilt_db: float = 4.0
     equaliser_ripple_db: float = 2.0
-    band_limit: float = 0.05
-    hiss: float = 0.7
-    hiss_snr_db: tuple[float, float] = (5.0, 45.0)
     mask_bands: int = 10
     mask_frames: int = 13
 

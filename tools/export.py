@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.contract import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
 from realtime_ser.stages.features import FeatureSettings, mel_filterbank
+from tools.batches import gather
 from tools.network import (
     CALL_CHUNKS,
     CHUNK_FRAMES,
@@ -36,7 +37,7 @@ from tools.network import (
 )
 from tools.splits import crema_d_validation
 from tools.sums import write_sums
-from tools.train import gather, predict
+from tools.train import predict
 
 FRAMES_PER_S = CHUNK_FRAMES * 4
 EMBEDDINGS_PER_S = FRAMES_PER_S // FRAMES_PER_EMBEDDING

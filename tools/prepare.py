@@ -75,8 +75,8 @@ def frames_of(speech: Speech) -> Frames:
     return log_mel(speech.astype(np.float32) / 2**15)
 
 
-def kept(samples: NDArray[np.float32]) -> Speech:
-    """Samples as they are kept, 16 bits each."""
+def to_int16(samples: NDArray[np.float32]) -> Speech:
+    """Samples as they are kept."""
     return np.clip(np.round(samples * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
 
 
@@ -84,11 +84,11 @@ def _speech(job: tuple[int, Path]) -> list[Speech]:
     number, path = job
     samples = read_mono(path)
     line = LINES[np.random.default_rng(number).integers(len(LINES))]
-    return [kept(speech_region(samples)), kept(speech_region(line(samples)))]
+    return [to_int16(speech_region(samples)), to_int16(speech_region(line(samples)))]
 
 
 def _noise(job: tuple[int, Path]) -> list[Speech]:
-    return [kept(read_mono(job[1]))]
+    return [to_int16(read_mono(job[1]))]
 
 
 def speech_of(paths: Sequence[Path], cache: Path) -> list[list[Speech]]:

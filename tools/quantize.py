@@ -43,7 +43,7 @@ from tools.network import (
     SpeechEmotionNet,
     load_network,
 )
-from tools.prepare import LINES, log_mel, noise_paths, read_mono, speech_region, training_rooms
+from tools.prepare import log_mel, noise_paths, read_mono, speech_region, training_rooms
 from tools.splits import held_out
 from tools.sums import write_sums
 
@@ -64,15 +64,30 @@ class Kit:
 
 
 def degraded(samples: NDArray[np.float32], kit: Kit, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random chain in the order in which the world does it: voice, room, noise, microphone, line."""
+    """A random chain in the order in which the world does it: voice, room, noise, microphone, line.
+
+    Not that of `tools.augment`, which gives a batch crops: what an encoder's ranges must span is whole clips.
+    """
     samples = degrade.change_speed(samples, rng.uniform(0.87, 1.15))
+    if rng.random() < 0.1:
+        samples = degrade.shift_pitch(samples, rng.uniform(-2, 2))
     if rng.random() < 0.5:
         samples = degrade.reverberate(samples, kit.rooms[rng.integers(len(kit.rooms))])
     if rng.random() < 0.6:
         noise = kit.noises[rng.integers(len(kit.noises))]
         samples = degrade.add_noise(samples, np.roll(noise, rng.integers(len(noise))), rng.uniform(0, 30))
     samples = degrade.tilt(samples, rng.uniform(-3, 3))
-    return LINES[rng.integers(len(LINES))](samples) if rng.random() < 0.4 else samples
+    match rng.integers(10):
+        case 0 | 1:
+            return degrade.telephone(samples)
+        case 2:
+            return degrade.mobile(samples)
+        case 3:
+            return degrade.voice_message(samples)
+        case 4 | 5:
+            return degrade.clip_peaks(samples, rng.uniform(3, 15))
+        case _:
+            return samples
 
 
 def speech(corpora: Path, splits: Path, names: Sequence[str]) -> Iterator[NDArray[np.float32]]:

@@ -12,7 +12,7 @@ pytest.importorskip("pyroomacoustics", reason="rooms belong to the [train] extra
 
 from tools import augment, prepare  # noqa: E402
 from tools.augment import AugmentSettings  # noqa: E402
-from tools.train import Bank, fill_up  # noqa: E402
+from tools.batches import Bank, fill_up  # noqa: E402
 
 
 @pytest.fixture
