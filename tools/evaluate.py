@@ -4,7 +4,8 @@
 
 Every clip is a session of its own, pushed in blocks of 100 ms; its scores are those of `analyze --rows file`. A clip
 in which the gate hears no speech, or too little, counts as wrong. Intervals: 95%, bootstrap over speakers. A sibling is
-a run of the same recipe that left something out (`tools.train --leave-out`): it is measured on just that.
+a run of the same recipe that left something out (`tools.train --leave-out`): it is measured on just that. A `--seed`
+is a run that differs in its seed alone. Both have their exported model in `model/`.
 """
 
 from __future__ import annotations
@@ -130,16 +131,21 @@ def outside(answers: Answers) -> list[object]:
 OUTSIDE_HEADER = ("corpus", "language", "classes", "UAR", "UAR of four", f"recalls ({', '.join(FOUR)})")
 
 
-def alarms(answers: Answers) -> str:
-    """How often neutral speech gets another label than neutral at the shipped threshold."""
+def alarm_share(answers: Answers) -> metrics.Interval:
+    """How much neutral speech gets another label than neutral at the shipped threshold."""
     wrong = np.array([label not in (None, "neutral") for label in answers.shown])
     # One recording each; their speakers are not known, so they count as one each.
-    share = metrics.bootstrap(lambda rows: float(np.mean(wrong[rows])), list(range(len(wrong))))
+    return metrics.bootstrap(lambda rows: float(np.mean(wrong[rows])), list(range(len(wrong))))
+
+
+def alarms(answers: Answers) -> str:
+    """`alarm_share`, and what else neutral speech is called."""
     neutral = np.mean([label == "neutral" for label in answers.shown])
     others = {label: np.mean([s == label for s in answers.shown]) for label in answers.labels if label != "neutral"}
     most = max(others, key=lambda label: others[label])
     return (
-        f"{len(wrong)} recordings: **{share}** labelled other than neutral (most often {most}, {others[most]:.1%}), "
+        f"{len(answers.clips)} recordings: **{alarm_share(answers)}** labelled other than neutral (most often {most}, "
+        f"{others[most]:.1%}), "
         f"{neutral:.1%} neutral, the rest unsure or not scored."
     )
 
@@ -246,11 +252,16 @@ def robustness(
     return [*table(header, rows), "", f"![]({path.name})"]
 
 
-def calibration(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
-    part = answers.part(lambda _: True)
+def confidences(answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Of what was scored: how sure, and whether right."""
+    rows = answers.scored
+    posteriors = answers.posteriors[rows]
+    return posteriors.max(axis=1), posteriors.argmax(axis=1) == answers.truth[rows]
+
+
+def calibration(part: Answers, six: Sequence[str], picture: Path) -> Lines:
     rows = np.flatnonzero(part.scored)
-    posteriors = part.posteriors[rows]
-    confidence, right = posteriors.max(axis=1), posteriors.argmax(axis=1) == part.truth[rows]
+    confidence, right = confidences(part)
     voted = [i for i in rows if sum(part.clips[i].votes or ())]
     votes = np.array([part.clips[i].votes for i in voted], float)
     votes = votes[:, [LABELS.index(label) for label in part.labels]]
@@ -363,12 +374,32 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
     return lines
 
 
+def seeds_report(clips: Answers, commands: Answers, seeds: Sequence[Path], six: Sequence[str]) -> Lines:
+    """What chance makes of the recipe, by what the shipped model says of validation clips and commands."""
+    said = [("the shipped model", clips, commands)]
+    for run in seeds:
+        model = str(run / "model")
+        said.append((run.name, *(ask(answers.clips, model, as_is, run.name) for answers in (clips, commands))))
+    uars = [own.uar(six) for _, own, _ in said]
+    rows = [
+        [name, uar, f"{metrics.expected_calibration_error(*confidences(own)):.3f}", alarm_share(neutral)]
+        for (name, own, neutral), uar in zip(said, uars, strict=True)
+    ]
+    values = [uar.value for uar in uars]
+    return [
+        "", "## Other seeds", "", "Runs that differ from the shipped model's in the seed alone.",
+        *table(("", "CREMA-D, validation speakers: UAR", "ECE", "neutral commands labelled other"), rows),
+        "", f"UAR over {len(values)} seeds: **{np.mean(values):.3f}**, {min(values):.3f} to {max(values):.3f}.",
+    ]  # fmt: skip
+
+
 def main(
     model: str,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     output: Annotated[Path, typer.Option("-o", help="Folder for the tables (Markdown) and pictures.")],
     sibling: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe that left something out.")] = None,
+    seed: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe with other seeds.")] = None,
 ) -> None:
     """Write the tables and pictures."""
     loaded = load_model(model)
@@ -390,7 +421,7 @@ def main(
         f"# Evaluation of {loaded.contract.model_id}",
         "",
         f"`python -m tools.evaluate {model}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; intervals are "
-        "95%, bootstrap over speakers; one training run (one seed).",
+        "95%, bootstrap over speakers; the shipped model is one training run.",
         "",
         "## CREMA-D, validation speakers, six classes",
         "",
@@ -406,6 +437,8 @@ def main(
     commands = ask([c for c in load_one(COMMANDS) if c.text == HELD_OUT_KEYWORD], model, as_is, "commands")
     lines += ["", "## Neutral commands into people's own microphones", "",
               f'Other keywords were trained on, "{HELD_OUT_KEYWORD}" not. {alarms(commands)}']  # fmt: skip
+    if seed:
+        lines += seeds_report(whole, commands, seed, six)
     lines += ["", "## After seconds of speech", "",
               "CREMA-D, validation speakers; clips end so long after speech began.",
               *after_seconds(validation, model, six, whole, picture("seconds"))]  # fmt: skip
