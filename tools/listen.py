@@ -70,15 +70,19 @@ def _hear_file(job: tuple[int, Path], model: str, condition: Condition, settings
     return hear(condition(read_mono(path), number), model, settings)
 
 
+def processes() -> ProcessPoolExecutor:
+    """One for each core, not forked from here: a model that is not bundled runs in a process that is nobody else's."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tools.listen"])
+    return ProcessPoolExecutor(mp_context=context)
+
+
 def hear_all(
     paths: Sequence[Path], model: str, condition: Condition, what: str, settings: SessionSettings | None = None
 ) -> list[Heard]:
     """Every file under a condition, on all cores."""
     one = partial(_hear_file, model=model, condition=condition, settings=settings)
-    # Not forked from here: a model that is not bundled runs in a process of its own, which is nobody else's.
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tools.listen"])
-    with ProcessPoolExecutor(mp_context=context) as pool:
+    with processes() as pool:
         work = pool.map(one, enumerate(paths), chunksize=16)
         return list(track(work, what, total=len(paths)))
 

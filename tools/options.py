@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from realtime_ser.stages.model import load_model
 from realtime_ser.stages.profile import Profile, make_profile
 from tools import metrics
 from tools.corpora import FOUR, Clip, load
-from tools.listen import Heard, as_is, hear, hear_all, with_noise
+from tools.listen import Heard, as_is, hear, hear_all, processes, with_noise
 from tools.prepare import noise_paths, read_mono
 from tools.splits import crema_d_validation
 
@@ -102,7 +101,7 @@ def profile_table(groups: Sequence[tuple[str, list[Speaker]]]) -> list[str]:
     ]
     for model, theirs in groups:
         labels = load_model(model).contract.labels
-        with ProcessPoolExecutor() as pool:
+        with processes() as pool:
             work = pool.map(partial(hear_speaker, model=model), theirs)
             answers = list(track(work, "profiles", total=len(theirs)))
         for corpus in dict.fromkeys(s.corpus for s in theirs):
