@@ -39,8 +39,8 @@ from torch import nn
 from realtime_ser._librosa import load_librosa
 from realtime_ser.settings import RATE_HZ
 from tools import metrics
+from tools.answers import ask
 from tools.corpora import Clip, load
-from tools.evaluate import ask
 from tools.listen import as_is
 from tools.prepare import read_mono
 from tools.splits import crema_d_validation, ravdess_fold

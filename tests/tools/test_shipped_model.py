@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("pyroomacoustics", reason="the tools belong to the [train] extra")
 
 from realtime_ser.stages.model import models_folder
+from tools.answers import ask
 from tools.corpora import load
-from tools.evaluate import ask
 from tools.listen import as_is
 from tools.splits import HELD_OUT_KEYWORD, crema_d_validation
 
