@@ -376,7 +376,7 @@ def main(
         f"# Evaluation of {loaded.contract.model_id}",
         "",
         f"`python -m tools.evaluate {model}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; intervals are "
-        "95%, bootstrap over speakers; the shipped model is one training run.",
+        "95%, bootstrap over speakers; the model is of one seed.",
         "",
         "## CREMA-D, validation speakers, six classes",
         "",
