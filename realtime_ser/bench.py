@@ -37,7 +37,7 @@ _STAGES = {
     "head": "_head",
     "trace": "_trace",
 }
-"""What the table calls a stage, and what a `Session` or its `Scorer` does."""
+"""What the table calls a stage, and what a `Session`, its `Scorer` or its `Measurer` does."""
 
 
 class _Timed:
@@ -142,7 +142,7 @@ def _stages(session: Session, blocks: list[NDArray[np.float32]], rate_hz: int) -
     session.push(blocks[0], rate_hz)  # the session makes its resampler at the first block
     timed = {}
     for name, attribute in _STAGES.items():
-        owner = session if hasattr(session, attribute) else session._scorer
+        owner = next(o for o in (session, session._scorer, session._measurer) if hasattr(o, attribute))
         timed[name] = _Timed(getattr(owner, attribute))
         setattr(owner, attribute, timed[name])
     for _ in _run(session, blocks[1:], rate_hz):

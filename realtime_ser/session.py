@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import platform
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from realtime_ser import events
 from realtime_ser.errors import ModelError, SettingsError
+from realtime_ser.event_log import EventLog
+from realtime_ser.measurer import Measurer, utc_now
 from realtime_ser.settings import RATE_HZ, SessionSettings
 from realtime_ser.stages.calls import Steps, alone
 from realtime_ser.stages.clean import Cleaner
@@ -36,22 +36,15 @@ from realtime_ser.stages.monitor import InputMonitor, Levels, Notice, bad_sample
 from realtime_ser.stages.profile import Profile
 from realtime_ser.stages.resample import Resampler, to_float32
 from realtime_ser.stages.rest import RestFinder
-from realtime_ser.stages.rules import RuleWatch, parse_rule, value_of
 from realtime_ser.stages.scorer import Scored, Scorer
-from realtime_ser.stages.trace import AFFECT_SOURCE, EmotionTrace, affect
+from realtime_ser.stages.trace import AFFECT_SOURCE
 from realtime_ser.stages.window_model import WindowModel
 from realtime_ser.tally import Tally
-
-E = TypeVar("E", bound=events.Event)
 
 _SPEECH = SpeechOpened, SpeechContinued
 _PIECE_S = 2
 """What is heard at once: more saves hardly any time, and a whole recording must not need its size many times over."""
 _VERSIONED = ("realtime-ser", "numpy", "onnxruntime", "soxr", "webrtcvad-wheels")
-
-
-def _utc_now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def software_versions() -> dict[str, str]:
@@ -124,25 +117,19 @@ class Session:
         if profile:
             profile.check(contract.model_id, self._model.sha256)
         self._profile = profile
-        self._watches = [RuleWatch(parse_rule(rule, contract.labels)) for rule in rules]
-        self._told_to = 0
-        """Up to where hops have told of this utterance."""
         self._source = source
-        self._channel = channel
-        self._session_id = uuid.uuid4().hex
         self._resampler: Resampler | None = None
         self._cleaner = Cleaner(s.clean)
         self._gate = SpeechGate(s.gate)
         self._monitor = InputMonitor()
         self._scorer = Scorer(self._model, s.window)
-        self._trace = EmotionTrace(contract.labels, s.trace)
         self._hop_samples = round(s.window.hop_s * RATE_HZ)
         self._levels = Levels()
-        self._events: list[events.Event] = []
-        self._seq = 0
         self._closed = False
         self._beginning = beginning or Beginning(0, 0, Tally(contract.labels, self._hop_samples))
         self._tally = self._beginning.tally
+        self._log = EventLog(channel, self._tally)
+        self._measurer = Measurer(contract.labels, s.trace, profile, rules, self._log)
         self._rest: RestFinder | None = None
         self._base = round(self._beginning.at_s * RATE_HZ)
         """Where on the clock the resampler began."""
@@ -154,8 +141,6 @@ class Session:
         self._hop_start = self._base
         self._utterance = self._beginning.utterances
         self._segment: SpeechOpened | None = None
-        self._measured = False
-        """Whether the open utterance has had a measurement."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -229,7 +214,7 @@ class Session:
                 raise
             if rest:
                 yield from self._begin_anew(begun)
-        return self._take()
+        return self._log.take()
 
     def gap(self, lost_samples: int, cause: str) -> list[events.Event]:
         """Samples were lost here, counted at 16 kHz: the clock runs on over them, and all stages begin anew."""
@@ -241,25 +226,23 @@ class Session:
         self._base += lost_samples
         self._gate.reset(self._base)
         self._monitor.reset()
-        self._trace.reset()
+        self._measurer.reset()
         self._levels.clear()
-        for watch in self._watches:
-            watch.reset()
         self._at = self._hop_start = self._base
-        self._emit(events.Gap, start, self._base, cause=cause, lost_samples=lost_samples)
-        return self._take()
+        self._log.add(events.Gap, start, self._base, cause=cause, lost_samples=lost_samples)
+        return self._log.take()
 
     def mark(self, text: str) -> list[events.Event]:
         """The user marks this moment."""
         self._created()
-        self._emit(events.Marker, self._clock(), self._clock(), text=text)
-        return self._take()
+        self._log.add(events.Marker, self._clock(), self._clock(), text=text)
+        return self._log.take()
 
     def warn(self, notice: Notice) -> list[events.Event]:
         """The source has something to tell."""
         self._created()
-        self._emit(events.Warning, self._clock(), self._clock(), **asdict(notice))
-        return self._take()
+        self._log.warn(notice, self._clock())
+        return self._log.take()
 
     def flush(self, reason: str = "end of input", problem: str | None = None) -> list[events.Event]:
         """End of input: the last events and the totals. Nothing can be pushed after it; flushing again gives [].
@@ -273,8 +256,8 @@ class Session:
         end = self._clock()
         if problem:
             remedy = "what came before it is analysed"
-            self._emit(events.Warning, end, end, code="source_problem", message=problem, remedy=remedy)
-        self._emit(
+            self._log.add(events.Warning, end, end, code="source_problem", message=problem, remedy=remedy)
+        self._log.add(
             events.SessionClosed,
             0,
             end,
@@ -283,7 +266,7 @@ class Session:
             **self._tally.totals(),
         )
         self._closed = True
-        return self._take()
+        return self._log.take()
 
     # What follows turns stage outputs into events. All positions are samples of the 16 kHz clock.
 
@@ -292,10 +275,10 @@ class Session:
         return self._base + self._native_samples * RATE_HZ // rate_hz
 
     def _created(self) -> None:
-        if self._seq:
+        if not self._log.empty:
             return
         contract = self._model.contract
-        self._emit(
+        self._log.add(
             events.SessionCreated,
             0,
             0,
@@ -308,27 +291,9 @@ class Session:
             source=self._source,
             affect=AFFECT_SOURCE,
             profile=self._profile.name if self._profile else None,
-            baseline=self._by_label(self._profile.baseline()) if self._profile else {},
-            wall_time=_utc_now(),
+            baseline=self._measurer.by_label(self._profile.baseline()) if self._profile else {},
+            wall_time=utc_now(),
         )
-
-    def _emit(self, kind: Callable[..., E], start: int, end: int, **fields: Any) -> E:
-        common: dict[str, Any] = {
-            "session_id": self._session_id,
-            "seq": self._seq,
-            "start_s": start / RATE_HZ,
-            "end_s": end / RATE_HZ,
-            "channel": self._channel,
-        }
-        event = kind(**common, **fields)
-        self._tally.push(event)
-        self._seq += 1
-        self._events.append(event)
-        return event
-
-    def _take(self) -> list[events.Event]:
-        taken, self._events = self._events, []
-        return taken
 
     def _end_of_stretch(self, begun: float) -> Steps[None]:
         """Hear all that is still inside, close speech, and move the clock's base up to here."""
@@ -336,7 +301,7 @@ class Session:
             if self._resampler is not None:
                 yield from self._hear(self._resampler.flush(), begun)
                 for bad in self._resampler.bad:
-                    self._notice(bad_samples(bad.count))
+                    self._log.warn(bad_samples(bad.count), self._at)
             for closed in self._gate.flush():
                 yield from self._close_speech(closed, begun)
             if self._at > self._hop_start:
@@ -350,7 +315,7 @@ class Session:
         same = Resampler(self._resampler.rate_hz, self._resampler.channels)
         yield from self._end_of_stretch(begun)
         self._monitor.reset()
-        self._trace.reset()
+        self._measurer.reset_trace()
         self._levels.clear()
         self._resampler = same
 
@@ -388,8 +353,8 @@ class Session:
         if isinstance(opened := outputs[0], SpeechOpened):
             self._utterance += 1
             self._segment = opened
-            self._measured = False
-            self._emit(events.SpeechStarted, opened.start, opened.at, utterance=self._utterance)
+            self._measurer.begin_utterance()
+            self._log.add(events.SpeechStarted, opened.start, opened.at, utterance=self._utterance)
         for piece in (yield from self._scorer.steps(outputs)):
             self._pass(piece.frames)
             for scored in piece.windows:
@@ -413,15 +378,12 @@ class Session:
         notices += self._monitor.push(levels_dbfs, counts)
         for i, notice in sorted(notices, key=itemgetter(0)):
             self._at = start + (i + 1) * FRAME_SAMPLES
-            self._notice(notice)
+            self._log.warn(notice, self._at)
         self._at = end
-
-    def _notice(self, notice: Notice) -> None:
-        self._emit(events.Warning, self._at, self._at, code=notice.code, message=notice.message, remedy=notice.remedy)
 
     def _silence(self, end: int, begun: float) -> None:
         levels = self._levels.take() | {"snr_db": None}
-        self._measure(self._hop_start, end, "hop", begun, state="no_speech", scores={}, scores_smooth={}, **levels)
+        self._measurer.silence(self._hop_start, end, begun, **levels)
         self._hop_start = end
 
     def _close_speech(self, closed: SpeechClosed, begun: float) -> Steps[None]:
@@ -432,7 +394,7 @@ class Session:
             self._score(scored, "hop", begun)
         measurement = self._score(whole[0], "utterance", begun) if whole else None
         duration = closed.speech_end - opened.onset
-        self._emit(
+        self._log.add(
             events.SpeechEnded,
             opened.start,
             closed.at,
@@ -444,64 +406,14 @@ class Session:
         self._hop_start = closed.at
         self._levels.clear()
         if notice := self._tally.doubt():
-            self._notice(notice)
+            self._log.warn(notice, self._at)
 
     def _score(self, scored: Scored, trigger: events.Trigger, begun: float) -> events.Measurement:
         opened = self._segment
         assert opened is not None  # windows exist only inside a segment
-        posteriors = scored.posteriors
-        start, end = opened.start + scored.start, opened.start + scored.end
-        relative = self._profile.adjust(posteriors) if self._profile else posteriors
-        follows = trigger == "hop" or not self._measured
-        # An utterance too short for a hop still moves the trace.
-        smooth = self._trace.push(relative, end / RATE_HZ) if follows else None
-        point = smooth if smooth and trigger == "hop" else self._trace.judge(relative)
-        self._measured = True
         levels = self._levels.take()
         if trigger == "hop":
             for notice in self._monitor.speech(levels["level_dbfs"], levels["snr_db"]):
-                self._notice(notice)
-        arousal, valence = affect(self.labels, point.posteriors)
-        measurement = self._measure(
-            start,
-            end,
-            trigger,
-            begun,
-            state=point.state,
-            utterance=self._utterance,
-            label=point.label,
-            label_raw=self.labels[int(posteriors.argmax())],
-            confidence=point.confidence,
-            scores=self._by_label(posteriors),
-            scores_smooth=self._by_label(smooth.posteriors) if smooth else {},
-            arousal=arousal,
-            valence=valence,
-            **levels,
-        )
-        if trigger == "hop":
-            self._watch(measurement, max(start, self._told_to), end)
-            self._told_to = end
-        return measurement
-
-    def _watch(self, measurement: events.Measurement, start: int, end: int) -> None:
-        """Rules hear the trace, and of each hop only what is new."""
-        for watch in self._watches:
-            value = value_of(watch.rule.name, measurement)
-            if value is not None and watch.push(value, start / RATE_HZ, end / RATE_HZ):
-                self._emit(events.Alert, end, end, rule=watch.rule.text, value=value)
-
-    def _by_label(self, posteriors: NDArray[np.float32]) -> dict[str, float]:
-        return dict(zip(self.labels, posteriors.tolist(), strict=True))
-
-    def _measure(
-        self, start: int, end: int, trigger: events.Trigger, begun: float, **fields: Any
-    ) -> events.Measurement:
-        return self._emit(
-            events.Measurement,
-            start,
-            end,
-            trigger=trigger,
-            latency_ms=1000 * (time.perf_counter() - begun),
-            wall_time=_utc_now(),
-            **fields,
-        )
+                self._log.warn(notice, self._at)
+        start, end = opened.start + scored.start, opened.start + scored.end
+        return self._measurer.speech(scored.posteriors, start, end, trigger, begun, utterance=self._utterance, **levels)
