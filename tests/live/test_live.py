@@ -3,64 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from tests.live.program import events_of, needs_pulseaudio, spoken, start_live, stop, wait_for
 from tests.live.server import Server
 
 Demo = tuple[NDArray[np.int16], int]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not all(map(shutil.which, ("pulseaudio", "pactl", "paplay"))),
-        reason="needs pulseaudio, pulseaudio-utils, libasound2-plugins and libportaudio2",
-    ),
-]
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Server]:
-    """The server, started."""
-    server = Server(tmp_path)
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture
-def server(running: Server) -> dict[str, str]:
-    """The environment that leads to a running server."""
-    return running.environment
-
-
-def spoken(path: Path) -> list[dict[str, Any]]:
-    """The last three utterances."""
-    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [event for event in events if event["type"] == "speech.ended"][-3:]
-
-
-@pytest.fixture
-def speech(tmp_path: Path, demo: Demo) -> Path:
-    """Three utterances of the demo, after enough of its background for the gate to know it from digital silence."""
-    samples, rate_hz = demo
-    path = tmp_path / "speech.wav"
-    background = np.tile(samples[:rate_hz], 6)
-    soundfile.write(path, np.concatenate((background, samples[rate_hz : 14 * rate_hz])), rate_hz)
-    return path
+pytestmark = needs_pulseaudio
 
 
 def test_live_hears_what_replay_hears(server: dict[str, str], tmp_path: Path, speech: Path) -> None:
@@ -94,130 +53,6 @@ def test_live_hears_what_replay_hears(server: dict[str, str], tmp_path: Path, sp
         assert mine["measurement"]["scores"] == pytest.approx(its["measurement"]["scores"], abs=0.25)
 
 
-def wait_for(text: str, path: Path, limit_s: float = 30) -> None:
-    """Until the timeline holds it."""
-    deadline = time.monotonic() + limit_s
-    while not (path.exists() and text in path.read_text(encoding="utf-8")):
-        assert time.monotonic() < deadline, f"no {text} within {limit_s} s"
-        time.sleep(0.1)
-
-
-PROGRAM = (sys.executable, "-m", "realtime_ser")
-
-
-def start_live(server: Server, out: Path, *options: str, program: Sequence[str] = PROGRAM) -> subprocess.Popen[str]:
-    live = subprocess.Popen(
-        [*program, "live", "--plain", "--jsonl", str(out), *options],
-        env=server.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for("measurement", out)
-    return live
-
-
-def test_a_killed_server_is_a_gap_and_the_timeline_goes_on_after_it(
-    running: Server, tmp_path: Path, speech: Path
-) -> None:
-    out = tmp_path / "live.jsonl"
-    live = start_live(running, out)
-    running.kill()
-    wait_for("device_lost", out)  # before it is back: nobody has to wait for the gap to learn of it
-    running.start()
-    wait_for("the device was away", out)
-    running.play(speech)
-    time.sleep(1)
-    live.send_signal(signal.SIGINT)
-    _, errors = live.communicate(timeout=20)
-    assert live.returncode == 130, errors
-    assert "Traceback" not in errors
-    events = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    (lost,) = (e for e in events if e["type"] == "warning" and e["code"] == "device_lost")
-    (gap,) = (e for e in events if e["type"] == "gap" and e["cause"] == "the device was away")
-    assert 3 <= gap["end_s"] - gap["start_s"] < 30
-    assert lost["start_s"] <= gap["start_s"] + 0.1
-    after = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]
-    assert len(after) == 3
-    # A busy machine may lose something besides.
-    gaps_s = sum(e["end_s"] - e["start_s"] for e in events if e["type"] == "gap")
-    assert events[-1]["lost_s"] == pytest.approx(gaps_s, abs=0.01)
-
-
-SLEEPY = """
-import sys
-from pathlib import Path
-from realtime_ser.cli import main
-from realtime_ser.sources import clock
-slept, real = Path(sys.argv.pop(1)), clock.since_boot_s
-clock.since_boot_s = lambda: real() + float(slept.read_text())
-main()
-"""
-"""The program on a machine whose clock tells of the sleep that a file says: none may be sent to sleep by a test."""
-
-
-def test_a_machine_that_slept_is_a_gap_of_that_length(running: Server, tmp_path: Path, speech: Path) -> None:
-    out, slept = tmp_path / "live.jsonl", tmp_path / "slept"
-    slept.write_text("0")
-    live = start_live(running, out, program=[sys.executable, "-c", SLEEPY, str(slept)])
-    (tmp_path / "soon").write_text("3600")
-    (tmp_path / "soon").replace(slept)  # at once: the callback may read it at any time
-    wait_for("the machine slept", out)
-    running.play(speech)
-    time.sleep(1)
-    stop(live)
-    events = events_of(out)
-    (gap,) = (e for e in events if e["type"] == "gap")
-    assert gap["end_s"] - gap["start_s"] == pytest.approx(3_600, abs=1)
-    assert len([e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]) == 3
-
-
-def test_interrupted_while_the_device_is_away_it_ends_at_once(running: Server, tmp_path: Path) -> None:
-    out = tmp_path / "live.jsonl"
-    live = start_live(running, out)
-    running.kill()
-    wait_for("device_lost", out)
-    time.sleep(2)
-    live.send_signal(signal.SIGINT)
-    _, errors = live.communicate(timeout=10)
-    assert live.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert json.loads(out.read_text(encoding="utf-8").splitlines()[-1])["type"] == "session.closed"
-
-
-def test_an_analysis_that_stood_still_goes_on_with_a_gap_and_without_delay(
-    running: Server, tmp_path: Path, speech: Path
-) -> None:
-    out = tmp_path / "live.jsonl"
-    live = start_live(running, out)
-    time.sleep(2)
-    live.send_signal(signal.SIGSTOP)
-    stopped = datetime.now(timezone.utc)
-    time.sleep(10)
-    live.send_signal(signal.SIGCONT)
-    time.sleep(2)
-    running.play(speech)
-    time.sleep(1)
-    live.send_signal(signal.SIGINT)
-    _, errors = live.communicate(timeout=20)
-    assert live.returncode == 130, errors
-    events = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert "Traceback" not in errors
-    # The server keeps some of it for us, the rest is a gap: the clock of the timeline is that of the wall again.
-    before, after = [], []
-    for event in events:
-        if event["type"] == "measurement" and event["trigger"] == "hop":
-            told = datetime.fromisoformat(event["wall_time"].replace("Z", "+00:00"))
-            # A hop may be told late, not early: the least delay is the offset of the two clocks.
-            (before if told < stopped else after).append(told.timestamp() - event["end_s"])
-    # PulseAudio keeps back up to two of our blocks, now more, now less.
-    assert min(after) == pytest.approx(min(before), abs=0.5)
-    gaps = [e for e in events if e["type"] == "gap"]
-    assert gaps, "ten seconds cannot all have been kept"
-    heard = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gaps[-1]["end_s"]]
-    assert len(heard) == 3
-
-
 def test_devices_lists_the_servers_source(server: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "realtime_ser", "devices"], env=server, capture_output=True, text=True, timeout=30
@@ -233,38 +68,6 @@ def test_devices_lists_the_servers_source(server: dict[str, str]) -> None:
     assert wrong.returncode == 1
     assert "no input device 'no such thing'" in wrong.stderr
     assert "default" in wrong.stderr
-
-
-def events_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def stop(live: subprocess.Popen[str]) -> str:
-    """As Ctrl-C would; returns what it wrote to stderr."""
-    live.send_signal(signal.SIGINT)
-    _, errors = live.communicate(timeout=20)
-    assert live.returncode == 130, errors
-    assert "Traceback" not in errors
-    return errors
-
-
-def test_a_source_that_is_removed_and_returns_is_a_gap(running: Server, tmp_path: Path, speech: Path) -> None:
-    out = tmp_path / "live.jsonl"
-    running.control("set-default-source", "out.monitor")
-    live = start_live(running, out)
-    sink = next(line.split()[0] for line in running.control("list", "short", "modules").splitlines() if "null" in line)
-    running.control("unload-module", sink)
-    wait_for("device_lost", out)
-    running.control("load-module", "module-null-sink", "sink_name=out", "rate=48000")
-    running.control("set-default-source", "out.monitor")
-    wait_for("the device was away", out)
-    running.play(speech)
-    time.sleep(1)
-    stop(live)
-    events = events_of(out)
-    (gap,) = (e for e in events if e["type"] == "gap" and e["cause"] == "the device was away")
-    after = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]
-    assert len(after) == 3
 
 
 def test_silence_and_clipping_are_told_and_given_no_emotion(running: Server, tmp_path: Path, demo: Demo) -> None:
@@ -363,81 +166,3 @@ def test_devices_can_be_read_by_programs(server: dict[str, str]) -> None:
     found = json.loads(done.stdout)
     assert sum(device["default"] for device in found) == 1
     assert {"index", "name", "host_api", "channels", "rate_hz", "latency_s", "default"} <= set(found[0])
-
-
-def test_a_server_that_hangs_hangs_neither_the_start_nor_the_end(running: Server, tmp_path: Path) -> None:
-    out = tmp_path / "live.jsonl"
-    live = start_live(running, out)
-    running.signal(signal.SIGSTOP)
-    try:
-        wait_for("device_lost", out)
-        begun = time.monotonic()
-        stop(live)
-        assert time.monotonic() - begun < 8
-        program = [sys.executable, "-m", "realtime_ser", "live", "--plain"]
-        late = subprocess.run(program, env=running.environment, capture_output=True, text=True, timeout=40)
-        assert late.returncode == 1
-        assert "Traceback" not in late.stderr
-        assert len(late.stderr.splitlines()) == 1
-    finally:
-        running.signal(signal.SIGCONT)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own that can be frozen."""
-    folder, image = tmp_path / "disk", tmp_path / "disk.img"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(16 << 20)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    if subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True).returncode:
-        pytest.skip("may not mount a disk here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-def test_a_disk_that_hangs_for_half_a_minute_costs_no_sample_and_no_event(
-    running: Server, disk: Path, speech: Path
-) -> None:
-    out, table, flac = disk / "t.jsonl", disk / "t.csv", disk / "r.flac"
-    live = start_live(running, out, "--csv", str(table), "--record", str(flac))
-    subprocess.run(["fsfreeze", "-f", disk], check=True)
-    try:
-        running.play(speech)
-        time.sleep(30 - soundfile.info(speech).duration)
-    finally:
-        subprocess.run(["fsfreeze", "-u", disk], check=True)
-    wait_for("output_back", out)
-    time.sleep(1)  # the other two outputs may be told a block later
-    stop(live)  # exit code 130: nothing is lost
-    events = events_of(out)
-    assert [event["seq"] for event in events] == list(range(len(events)))
-    assert not [event for event in events if event["type"] == "gap"]
-    assert len([event for event in events if event["type"] == "speech.ended"]) == 3
-    codes = [event["code"] for event in events if event["type"] == "warning"]
-    assert (codes.count("output_failing"), codes.count("output_back")) == (3, 3)
-    assert soundfile.info(flac).duration == pytest.approx(events[-1]["audio_s"], abs=0.01)
-    assert table.read_text(encoding="utf-8").count(",measurement,") == sum(e["type"] == "measurement" for e in events)
-
-
-def test_a_full_disk_ends_the_recording_and_not_the_session(running: Server, disk: Path, tmp_path: Path) -> None:
-    outputs = [disk / name for name in ("t.jsonl", "t.csv", "r.flac")]
-    live = start_live(running, outputs[0], "--csv", str(outputs[1]), "--record", str(outputs[2]))
-    noise = tmp_path / "noise.wav"
-    soundfile.write(noise, np.random.default_rng(0).uniform(-0.3, 0.3, 48_000 * 15), 48_000)
-    with pytest.raises(OSError, match="space"):
-        (disk / "hog").write_bytes(bytes(16 << 20))
-    running.play(noise)
-    assert live.poll() is None
-    live.send_signal(signal.SIGINT)
-    told, errors = live.communicate(timeout=20)  # it ends, though no output could be closed well
-    assert live.returncode == 1
-    assert "Traceback" not in errors
-    assert "the recording ends here" in told
-    for output in outputs:
-        (line,) = (line for line in errors.splitlines() if line.startswith(f"realtime-ser: {output}: "))
-        assert "the disk is full" in line
-    assert "s of audio" in errors
