@@ -87,12 +87,15 @@ class TraceSettings:
     """A new label takes over once it leads the current one by this much."""
     abstain_below: float = 0.4
     """Below this smoothed confidence the trace abstains."""
+    neutral_lead: float = 0.2
+    """So does an emotion that leads neutral by less: most speech is neutral, so who says otherwise has to be surer."""
     abstain_hysteresis: float = 0.05
-    """It stops abstaining this far above `abstain_below`."""
+    """It stops abstaining this far above both."""
 
     def __post_init__(self) -> None:
         _require(self.time_constant_s >= 0, f"time constant of {self.time_constant_s} s", "use 0 or more")
         _require(0 <= self.abstain_below < 1, f"abstain_below {self.abstain_below}", "use 0 to 1")
+        _require(0 <= self.neutral_lead < 1, f"neutral_lead {self.neutral_lead}", "use 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class EmotionTrace:
 
     def __init__(self, labels: Sequence[str], settings: TraceSettings | None = None) -> None:
         self._labels = tuple(labels)
+        self._neutral = self._labels.index("neutral") if "neutral" in self._labels else None
         self._settings = settings or TraceSettings()
         self.reset()
 
@@ -83,13 +84,9 @@ class EmotionTrace:
         return self._point((smooth / smooth.sum()).astype(np.float32))
 
     def judge(self, posteriors: NDArray[np.float32]) -> TracePoint:
-        """The same threshold for posteriors that stand for themselves, leaving the trace as it is."""
+        """The same thresholds for posteriors that stand for themselves, leaving the trace as it is."""
         best = int(posteriors.argmax())
-        confidence = float(posteriors[best])
-        abstain = confidence < self._settings.abstain_below
-        return TracePoint(
-            "abstain" if abstain else "speech", None if abstain else self._labels[best], confidence, posteriors
-        )
+        return self._named(best, posteriors, self._is_unsure(best, posteriors, 0.0))
 
     def reset(self) -> None:
         """Forget everything, as if new."""
@@ -103,8 +100,19 @@ class EmotionTrace:
         best = int(smooth.argmax())
         if self._current is None or smooth[best] >= smooth[self._current] + s.enter_margin:
             self._current = best
-        confidence = float(smooth[self._current])
-        self._abstaining = confidence < s.abstain_below + (s.abstain_hysteresis if self._abstaining else 0.0)
-        if self._abstaining:
-            return TracePoint("abstain", None, confidence, smooth)
-        return TracePoint("speech", self._labels[self._current], confidence, smooth)
+        room = s.abstain_hysteresis if self._abstaining else 0.0
+        self._abstaining = self._is_unsure(self._current, smooth, room)
+        return self._named(self._current, smooth, self._abstaining)
+
+    def _is_unsure(self, label: int, posteriors: NDArray[np.float32], room: float) -> bool:
+        if posteriors[label] < self._settings.abstain_below + room:
+            return True
+        if self._neutral is None or label == self._neutral:
+            return False
+        return bool(posteriors[label] - posteriors[self._neutral] < self._settings.neutral_lead + room)
+
+    def _named(self, label: int, posteriors: NDArray[np.float32], abstains: bool) -> TracePoint:
+        confidence = float(posteriors[label])
+        if abstains:
+            return TracePoint("abstain", None, confidence, posteriors)
+        return TracePoint("speech", self._labels[label], confidence, posteriors)

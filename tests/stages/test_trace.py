@@ -53,6 +53,26 @@ def test_unsure_abstains_with_hysteresis() -> None:
     assert states == ["speech", "abstain", "abstain", "speech", "speech"]
 
 
+@pytest.mark.parametrize(
+    ("posteriors", "label"),
+    [((0.35, 0.5, 0.15), None), ((0.2, 0.6, 0.2), "happy"), ((0.1, 0.45, 0.45), "happy"), ((0.5, 0.4, 0.1), "neutral")],
+)
+def test_an_emotion_is_named_only_with_a_lead_over_neutral(posteriors: tuple[float, ...], label: str | None) -> None:
+    given = np.array(posteriors, np.float32)
+    assert EmotionTrace(LABELS).push(given, 0).label == label
+    assert EmotionTrace(LABELS).judge(given).label == label
+
+
+def test_the_lead_over_neutral_has_hysteresis() -> None:
+    trace = EmotionTrace(LABELS, TraceSettings(time_constant_s=0, neutral_lead=0.2, abstain_hysteresis=0.1))
+    given = [np.array([0.9 - happy, happy, 0.1], np.float32) for happy in (0.6, 0.5, 0.56, 0.62, 0.56)]
+    assert [trace.push(p, k).label for k, p in enumerate(given)] == ["happy", None, None, "happy", "happy"]
+
+
+def test_labels_without_neutral_need_no_lead() -> None:
+    assert EmotionTrace(("happy", "sad")).push(np.array([0.52, 0.48], np.float32), 0).label == "happy"
+
+
 def test_reset_forgets() -> None:
     trace = EmotionTrace(LABELS)
     trace.push(one_hot(0), 1)
