@@ -33,6 +33,12 @@ class Answers:
     def scored(self) -> NDArray[np.bool_]:
         return self.posteriors.any(axis=1)
 
+    @property
+    def confidences(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Of what was scored: how sure, and whether right."""
+        posteriors = self.posteriors[self.scored]
+        return posteriors.max(axis=1), posteriors.argmax(axis=1) == self.truth[self.scored]
+
     def guess(self, among: Sequence[str]) -> metrics.Ints:
         """The best of some labels."""
         columns = np.array([self.labels.index(label) for label in among])

@@ -19,7 +19,6 @@ from typing import Annotated
 import matplotlib
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.progress import track
 
 from realtime_ser.events import Measurement, SpeechStarted
@@ -27,12 +26,14 @@ from realtime_ser.settings import RATE_HZ, GateSettings
 from realtime_ser.stages.model import load_model
 from tools import metrics
 from tools.answers import Answers, ask
-from tools.corpora import COMMANDS, FOUR, LABELS, Clip, load
+from tools.corpora import COMMANDS, LABELS, Clip, load
 from tools.degrade import Samples
 from tools.listen import Condition, as_is, conditions, session_events
 from tools.prepare import noise_paths, read_mono
 from tools.speed import speed
 from tools.splits import HELD_OUT_KEYWORD, crema_d_validation
+from tools.strangers import OUTSIDE_HEADER, alarms, mean_of_four, outside, seeds_report, siblings_report
+from tools.tables import Lines, table
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -40,17 +41,6 @@ from matplotlib import pyplot
 HEARD_S = (0.5, 1.0, 1.5, 2.0, 3.0)
 STREAM_PAUSE_S = 0.3
 AGES = ((20, 29), (30, 39), (40, 49), (50, 59), (60, 74))
-
-Lines = list[str]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Lines:
-    return [
-        "",
-        f"| {' | '.join(header)} |",
-        "|---" * len(header) + "|",
-        *(f"| {' | '.join(map(str, r))} |" for r in rows),
-    ]
 
 
 def whole_clips(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
@@ -71,43 +61,6 @@ def whole_clips(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
         for k, label in enumerate(six)
     ]
     return lines + table(["spoken, heard →", *six, "nothing", "recall"], rows) + ["", f"![]({picture.name})"]
-
-
-def outside(answers: Answers) -> list[object]:
-    """A row on a corpus that the model has not met."""
-    present = [label for label in answers.labels if label in {c.emotion for c in answers.clips}]
-    part = answers.part(lambda c: c.emotion in FOUR)
-    recalls = metrics.recalls(part.truth, part.guess(FOUR))
-    told = ", ".join(f"{recalls.get(answers.labels.index(label), np.nan):.2f}" for label in FOUR)
-    clip = answers.clips[0]
-    return [clip.corpus, clip.language, len(present), answers.uar(present), answers.uar(FOUR), told]
-
-
-OUTSIDE_HEADER = ("corpus", "language", "classes", "UAR", "UAR of four", f"recalls ({', '.join(FOUR)})")
-
-
-def mean_of_four(rows: Sequence[Sequence[object]]) -> float:
-    """Of rows of `outside`."""
-    return float(np.mean([row[4].value for row in rows]))  # type: ignore[attr-defined]
-
-
-def alarm_share(answers: Answers) -> metrics.Interval:
-    """How much neutral speech gets another label than neutral at the shipped threshold."""
-    wrong = np.array([label not in (None, "neutral") for label in answers.shown])
-    # One recording each; their speakers are not known, so they count as one each.
-    return metrics.bootstrap(lambda rows: float(np.mean(wrong[rows])), list(range(len(wrong))))
-
-
-def alarms(answers: Answers) -> str:
-    """`alarm_share`, and what else neutral speech is called."""
-    neutral = np.mean([label == "neutral" for label in answers.shown])
-    others = {label: np.mean([s == label for s in answers.shown]) for label in answers.labels if label != "neutral"}
-    most = max(others, key=lambda label: others[label])
-    return (
-        f"{len(answers.clips)} recordings: **{alarm_share(answers)}** labelled other than neutral (most often {most}, "
-        f"{others[most]:.1%}), "
-        f"{neutral:.1%} neutral, the rest unsure or not scored."
-    )
 
 
 def cut_after(samples: Samples, _number: int, heard_s: float) -> Samples:
@@ -212,16 +165,9 @@ def robustness(
     return [*table(header, rows), "", f"![]({path.name})"]
 
 
-def confidences(answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Of what was scored: how sure, and whether right."""
-    rows = answers.scored
-    posteriors = answers.posteriors[rows]
-    return posteriors.max(axis=1), posteriors.argmax(axis=1) == answers.truth[rows]
-
-
 def calibration(part: Answers, six: Sequence[str], picture: Path) -> Lines:
     rows = np.flatnonzero(part.scored)
-    confidence, right = confidences(part)
+    confidence, right = part.confidences
     voted = [i for i in rows if sum(part.clips[i].votes or ())]
     votes = np.array([part.clips[i].votes for i in voted], float)
     votes = votes[:, [LABELS.index(label) for label in part.labels]]
@@ -284,81 +230,6 @@ def draw_confusion(counts: metrics.Ints, labels: Sequence[str], path: Path) -> N
 def save(figure: pyplot.Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-
-def unseen_sentences(without: Answers, whole: Answers, six: Sequence[str], texts: Sequence[str]) -> Lines:
-    """Both models on sentences that one of them never heard, and on the rest."""
-    rows = [
-        [what, answers.part(lambda c: c.text in texts).uar(six), answers.part(lambda c: c.text not in texts).uar(six)]
-        for what, answers in (("the sibling without these sentences", without), ("the shipped model", whole))
-    ]
-    told = f"Sentences {', '.join(texts)}, said by the validation speakers."
-    return [told, *table(["", "on those sentences", "on the other nine"], rows)]
-
-
-def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str], load_: Callable[[str], list[Clip]],
-                    validation: Sequence[Clip]) -> Lines:  # fmt: skip
-    """What runs that left something out say of strangers: corpora, sentences, commands."""
-    corpora_rows: list[list[object]] = []
-    sentences: Lines = []
-    commands: Lines = []
-    known = {c.text for c in validation}
-    measured: set[str] = set()
-    for run in siblings:
-        left_out = (run / "left_out.txt").read_text().split("\n")[:-1]
-        model = str(run / "model")
-        texts = [name for name in left_out if name in known]
-        for name in left_out:
-            if name == COMMANDS:
-                answers = ask([c for c in load_(name) if c.text == HELD_OUT_KEYWORD], model, as_is, name)
-                commands = [f"Trained without any such recordings: {alarms(answers)}"]
-            elif name not in known and name not in measured:
-                measured.add(name)
-                row = outside(ask(load_(name), model, as_is, name))
-                corpora_rows.append([*row, ", ".join(x for x in left_out if x not in texts)])
-        if texts:
-            sentences = unseen_sentences(ask(validation, model, as_is, "sentences"), whole, six, texts)
-    lines: Lines = []
-    if corpora_rows:
-        lines += ["", "## Corpora left out", "",
-                  "Each by one network of this recipe that was trained without it (and without what stands beside it). "
-                  "The answer is forced among the labels that the corpus has.",
-                  *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
-                  "", f"Mean of the four-class UARs: **{mean_of_four(corpora_rows):.3f}** (chance 0.25)."]  # fmt: skip
-    if sentences:
-        lines += ["", "## Unseen speakers and unseen sentences", "", *sentences]
-    if commands:
-        lines += ["", "## Neutral commands, as a new kind of speech", "", *commands]
-    return lines
-
-
-def seeds_report(
-    clips: Answers, commands: Answers, foreign: Sequence[Sequence[Clip]], strangers: float | None,
-    seeds: Sequence[Path], six: Sequence[str],
-) -> Lines:  # fmt: skip
-    """What chance makes of the recipe, by what the shipped model says of validation clips and commands.
-
-    `foreign`: the clips of each corpus that the recipe never met, where the shipped model has `strangers`.
-    """
-    said = [("the shipped model", clips, commands, strangers)]
-    for run in seeds:
-        model = str(run / "model")
-        own, neutral = (ask(answers.clips, model, as_is, run.name) for answers in (clips, commands))
-        rows = [outside(ask(corpus, model, as_is, f"{run.name}, {corpus[0].corpus}")) for corpus in foreign]
-        said.append((run.name, own, neutral, mean_of_four(rows) if rows else None))
-    uars = [own.uar(six) for _, own, _, _ in said]
-    table_rows = [
-        [name, uar, f"{metrics.expected_calibration_error(*confidences(own)):.3f}", alarm_share(neutral),
-         *([f"{mean:.3f}"] if mean is not None else [])]
-        for (name, own, neutral, mean), uar in zip(said, uars, strict=True)
-    ]  # fmt: skip
-    header = ["", "CREMA-D, validation speakers: UAR", "ECE", "neutral commands labelled other"]
-    values = [uar.value for uar in uars]
-    return [
-        "", "## Other seeds", "", "Runs that differ from the shipped model's in the seed alone.",
-        *table([*header, *(["corpora never seen: mean UAR of four"] if foreign else [])], table_rows),
-        "", f"UAR over {len(values)} seeds: **{np.mean(values):.3f}**, {min(values):.3f} to {max(values):.3f}.",
-    ]  # fmt: skip
 
 
 def main(

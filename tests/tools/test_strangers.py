@@ -1,0 +1,57 @@
+"""What is told of strangers, on answers made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyroomacoustics", reason="rooms belong to the [train] extra")
+
+from tools.answers import Answers
+from tools.corpora import Clip
+from tools.strangers import alarm_share, alarms, mean_of_four, outside
+
+LABELS = ("neutral", "happy", "sad", "angry", "fearful")
+
+
+def answers(said: list[tuple[str, str | None, str | None]]) -> Answers:
+    """Of clips spoken so, heard so (None: nothing scored) and shown so (None: abstaining)."""
+    clips = [
+        Clip(Path(f"{i}.wav"), "A", str(i % 3), spoken, spoken, "en", "free") for i, (spoken, _, _) in enumerate(said)
+    ]
+    posteriors = np.array(
+        [[0.6 * (label == heard) + 0.1 for label in LABELS] if heard else [0.0] * 5 for _, heard, _ in said]
+    )
+    return Answers(clips, LABELS, posteriors.astype(np.float32), [shown for _, _, shown in said])
+
+
+def test_abstaining_is_no_alarm() -> None:
+    neutral = answers(
+        [
+            ("neutral", "neutral", "neutral"),
+            ("neutral", "happy", None),
+            ("neutral", None, None),
+            ("neutral", "sad", "sad"),
+        ]
+    )
+    assert alarm_share(neutral).value == 0.25
+    assert "most often sad, 25.0%), 25.0% neutral" in alarms(neutral)
+
+
+def test_what_the_corpus_cannot_be_is_no_answer_and_silence_is_wrong() -> None:
+    row = outside(
+        answers(
+            [
+                ("neutral", "fearful", None),
+                ("happy", "happy", "happy"),
+                ("sad", None, None),
+                ("angry", "angry", "angry"),
+            ]
+        )
+    )
+    # Forced among the four of the corpus the first, even among them, counts as neutral.
+    assert row[2] == 4
+    assert mean_of_four([row]) == pytest.approx(0.75)
+    assert row[5] == "1.00, 1.00, 0.00, 1.00"

@@ -1,0 +1,127 @@
+"""What a model says of what it never met: other corpora, sentences, kinds of speech, and its other seeds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tools import metrics
+from tools.answers import Answers, ask
+from tools.corpora import COMMANDS, FOUR, Clip
+from tools.listen import as_is
+from tools.splits import HELD_OUT_KEYWORD
+from tools.tables import Lines, table
+
+
+def outside(answers: Answers) -> list[object]:
+    """A row on a corpus that the model has not met."""
+    present = [label for label in answers.labels if label in {c.emotion for c in answers.clips}]
+    part = answers.part(lambda c: c.emotion in FOUR)
+    recalls = metrics.recalls(part.truth, part.guess(FOUR))
+    told = ", ".join(f"{recalls.get(answers.labels.index(label), np.nan):.2f}" for label in FOUR)
+    clip = answers.clips[0]
+    return [clip.corpus, clip.language, len(present), answers.uar(present), answers.uar(FOUR), told]
+
+
+OUTSIDE_HEADER = ("corpus", "language", "classes", "UAR", "UAR of four", f"recalls ({', '.join(FOUR)})")
+
+
+def mean_of_four(rows: Sequence[Sequence[object]]) -> float:
+    """Of rows of `outside`."""
+    return float(np.mean([row[4].value for row in rows]))  # type: ignore[attr-defined]
+
+
+def alarm_share(answers: Answers) -> metrics.Interval:
+    """How much neutral speech gets another label than neutral at the shipped threshold."""
+    wrong = np.array([label not in (None, "neutral") for label in answers.shown])
+    # One recording each; their speakers are not known, so they count as one each.
+    return metrics.bootstrap(lambda rows: float(np.mean(wrong[rows])), list(range(len(wrong))))
+
+
+def alarms(answers: Answers) -> str:
+    """`alarm_share`, and what else neutral speech is called."""
+    neutral = np.mean([label == "neutral" for label in answers.shown])
+    others = {label: np.mean([s == label for s in answers.shown]) for label in answers.labels if label != "neutral"}
+    most = max(others, key=lambda label: others[label])
+    return (
+        f"{len(answers.clips)} recordings: **{alarm_share(answers)}** labelled other than neutral (most often {most}, "
+        f"{others[most]:.1%}), "
+        f"{neutral:.1%} neutral, the rest unsure or not scored."
+    )
+
+
+def unseen_sentences(without: Answers, whole: Answers, six: Sequence[str], texts: Sequence[str]) -> Lines:
+    """Both models on sentences that one of them never heard, and on the rest."""
+    rows = [
+        [what, answers.part(lambda c: c.text in texts).uar(six), answers.part(lambda c: c.text not in texts).uar(six)]
+        for what, answers in (("the sibling without these sentences", without), ("the shipped model", whole))
+    ]
+    told = f"Sentences {', '.join(texts)}, said by the validation speakers."
+    return [told, *table(["", "on those sentences", "on the other nine"], rows)]
+
+
+def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str], load_: Callable[[str], list[Clip]],
+                    validation: Sequence[Clip]) -> Lines:  # fmt: skip
+    """What runs that left something out say of strangers: corpora, sentences, commands."""
+    corpora_rows: list[list[object]] = []
+    sentences: Lines = []
+    commands: Lines = []
+    known = {c.text for c in validation}
+    measured: set[str] = set()
+    for run in siblings:
+        left_out = (run / "left_out.txt").read_text().split("\n")[:-1]
+        model = str(run / "model")
+        texts = [name for name in left_out if name in known]
+        for name in left_out:
+            if name == COMMANDS:
+                answers = ask([c for c in load_(name) if c.text == HELD_OUT_KEYWORD], model, as_is, name)
+                commands = [f"Trained without any such recordings: {alarms(answers)}"]
+            elif name not in known and name not in measured:
+                measured.add(name)
+                row = outside(ask(load_(name), model, as_is, name))
+                corpora_rows.append([*row, ", ".join(x for x in left_out if x not in texts)])
+        if texts:
+            sentences = unseen_sentences(ask(validation, model, as_is, "sentences"), whole, six, texts)
+    lines: Lines = []
+    if corpora_rows:
+        lines += ["", "## Corpora left out", "",
+                  "Each by one network of this recipe that was trained without it (and without what stands beside it). "
+                  "The answer is forced among the labels that the corpus has.",
+                  *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
+                  "", f"Mean of the four-class UARs: **{mean_of_four(corpora_rows):.3f}** (chance 0.25)."]  # fmt: skip
+    if sentences:
+        lines += ["", "## Unseen speakers and unseen sentences", "", *sentences]
+    if commands:
+        lines += ["", "## Neutral commands, as a new kind of speech", "", *commands]
+    return lines
+
+
+def seeds_report(
+    clips: Answers, commands: Answers, foreign: Sequence[Sequence[Clip]], strangers: float | None,
+    seeds: Sequence[Path], six: Sequence[str],
+) -> Lines:  # fmt: skip
+    """What chance makes of the recipe, by what the shipped model says of validation clips and commands.
+
+    `foreign`: the clips of each corpus that the recipe never met, where the shipped model has `strangers`.
+    """
+    said = [("the shipped model", clips, commands, strangers)]
+    for run in seeds:
+        model = str(run / "model")
+        own, neutral = (ask(answers.clips, model, as_is, run.name) for answers in (clips, commands))
+        rows = [outside(ask(corpus, model, as_is, f"{run.name}, {corpus[0].corpus}")) for corpus in foreign]
+        said.append((run.name, own, neutral, mean_of_four(rows) if rows else None))
+    uars = [own.uar(six) for _, own, _, _ in said]
+    table_rows = [
+        [name, uar, f"{metrics.expected_calibration_error(*own.confidences):.3f}", alarm_share(neutral),
+         *([f"{mean:.3f}"] if mean is not None else [])]
+        for (name, own, neutral, mean), uar in zip(said, uars, strict=True)
+    ]  # fmt: skip
+    header = ["", "CREMA-D, validation speakers: UAR", "ECE", "neutral commands labelled other"]
+    values = [uar.value for uar in uars]
+    return [
+        "", "## Other seeds", "", "Runs that differ from the shipped model's in the seed alone.",
+        *table([*header, *(["corpora never seen: mean UAR of four"] if foreign else [])], table_rows),
+        "", f"UAR over {len(values)} seeds: **{np.mean(values):.3f}**, {min(values):.3f} to {max(values):.3f}.",
+    ]  # fmt: skip
