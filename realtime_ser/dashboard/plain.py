@@ -83,7 +83,13 @@ class PlainLines:
         if label == self._shown.get(event.channel):
             return
         self._shown[event.channel] = label
-        line = f"{label:<10} {event.confidence or 0:.2f}"
+        if event.label:
+            said = f"{event.confidence or 0:.2f}"
+        else:
+            said = " or ".join(
+                map(printable, sorted(event.scores_smooth, key=lambda key: -event.scores_smooth[key])[:2])
+            )
+        line = f"{label:<10} {said}"
         if event.arousal is not None and event.valence is not None:
             line += f"  (arousal {event.arousal:+.2f} valence {event.valence:+.2f})"
         self._line(event, event.end_s, line)

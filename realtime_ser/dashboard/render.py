@@ -62,9 +62,13 @@ def _lane(now: Snapshot, width: int, height: int) -> list[Text]:
 
 def _most_likely(now: Snapshot, n: int) -> list[str]:
     """The labels that get a line: all in their order, or where there is room for few, those that lead."""
-    scores = now.scores or {}
-    few = sorted(now.labels, key=lambda label: -scores.get(label, 0.0))[:n]
+    few = _leading(now, n)
     return [label for label in now.labels if label in few]
+
+
+def _leading(now: Snapshot, n: int) -> list[str]:
+    scores = now.scores or {}
+    return sorted(now.labels, key=lambda label: -scores.get(label, 0.0))[:n]
 
 
 def _spread(left: Text, right: Text, width: int) -> Text:
@@ -88,7 +92,8 @@ def _current(now: Snapshot, width: int) -> list[Text]:
     elif now.state == "no_speech" or now.scores is None:
         mood = Text("  ● speech    listening …", style="bold")
     elif now.label is None:
-        mood = Text.assemble(("  ● speech    ", "bold"), ("unsure", "italic"), (f"  {now.confidence or 0:.0%}", "dim"))
+        between = " or ".join(map(printable, _leading(now, 2)))
+        mood = Text.assemble(("  ● speech    ", "bold"), ("unsure", "italic"), (f"  {between}", "dim"))
     else:
         colour = colour_of(now.label, now.labels)
         name = Text(f" {printable(now.label).upper()} ", style=f"bold black on {colour}")

@@ -63,6 +63,19 @@ def test_speech_shows_label_and_confidence_silence_does_not() -> None:
     assert not any(label.upper() in silent for label in LABELS)
 
 
+def test_who_is_unsure_says_between_what() -> None:
+    scores = dict(zip(LABELS, (0.4, 0.45, 0.15, *[0.0] * (len(LABELS) - 3)), strict=True))
+    unsure = Measurement(
+        session_id="s", seq=1, start_s=0, end_s=1, trigger="hop", state="abstain", confidence=0.45,
+        scores=scores, scores_smooth=scores,
+    )  # fmt: skip
+    between = f"{LABELS[1]} or {LABELS[0]}"
+    assert f"unsure  {between}" in "\n".join(drawn(invented(0, unsure), 100, 30))
+    stream = io.StringIO()
+    PlainLines(stream).write(unsure)
+    assert re.search(rf"unsure +{between}", stream.getvalue())
+
+
 def test_silence_is_blank_in_the_trace() -> None:
     line = next(line for line in drawn(invented(66), 80, 24) if line.startswith("  neutral"))
     assert "····" in line
