@@ -86,9 +86,8 @@ class PlainLines:
         if event.label:
             said = f"{event.confidence or 0:.2f}"
         else:
-            said = " or ".join(
-                map(printable, sorted(event.scores_smooth, key=lambda key: -event.scores_smooth[key])[:2])
-            )
+            leading = sorted(event.scores_smooth, key=lambda name: -event.scores_smooth[name])
+            said = " or ".join(map(printable, leading[:2]))
         line = f"{label:<10} {said}"
         if event.arousal is not None and event.valence is not None:
             line += f"  (arousal {event.arousal:+.2f} valence {event.valence:+.2f})"
