@@ -99,29 +99,26 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
 
 
 def seeds_report(
-    clips: Answers, commands: Answers, foreign: Sequence[Sequence[Clip]], strangers: float | None,
-    seeds: Sequence[Path], six: Sequence[str],
-) -> Lines:  # fmt: skip
-    """What chance makes of the recipe, by what the shipped model says of validation clips and commands.
-
-    `foreign`: the clips of each corpus that the recipe never met, where the shipped model has `strangers`.
-    """
-    said = [("the shipped model", clips, commands, strangers)]
+    clips: Answers, commands: Answers, foreign: Sequence[Answers], seeds: Sequence[Path], six: Sequence[str]
+) -> Lines:
+    """What chance makes of the recipe, by what the shipped model says of validation clips, commands, and corpora that
+    the recipe never met (`foreign`)."""
+    said = [("the shipped model", clips, commands, foreign)]
     for run in seeds:
-        model = str(run / "model")
-        own, neutral = (ask(answers.clips, model, as_is, run.name) for answers in (clips, commands))
-        rows = [outside(ask(corpus, model, as_is, f"{run.name}, {corpus[0].corpus}")) for corpus in foreign]
-        said.append((run.name, own, neutral, mean_of_four(rows) if rows else None))
+        own, neutral, *others = (
+            ask(answers.clips, str(run / "model"), as_is, run.name) for answers in (clips, commands, *foreign)
+        )
+        said.append((run.name, own, neutral, others))
     uars = [own.uar(six) for _, own, _, _ in said]
-    table_rows = [
+    rows = [
         [name, uar, f"{metrics.expected_calibration_error(*own.confidences):.3f}", alarm_share(neutral),
-         *([f"{mean:.3f}"] if mean is not None else [])]
-        for (name, own, neutral, mean), uar in zip(said, uars, strict=True)
+         *([f"{mean_of_four([outside(answers) for answers in others]):.3f}"] if foreign else [])]
+        for (name, own, neutral, others), uar in zip(said, uars, strict=True)
     ]  # fmt: skip
     header = ["", "CREMA-D, validation speakers: UAR", "ECE", "neutral commands labelled other"]
     values = [uar.value for uar in uars]
     return [
         "", "## Other seeds", "", "Runs that differ from the shipped model's in the seed alone.",
-        *table([*header, *(["corpora never seen: mean UAR of four"] if foreign else [])], table_rows),
+        *table([*header, *(["corpora never seen: mean UAR of four"] if foreign else [])], rows),
         "", f"UAR over {len(values)} seeds: **{np.mean(values):.3f}**, {min(values):.3f} to {max(values):.3f}.",
     ]  # fmt: skip
