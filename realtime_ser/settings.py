@@ -94,7 +94,10 @@ class TraceSettings:
 
     def __post_init__(self) -> None:
         _require(self.time_constant_s >= 0, f"time constant of {self.time_constant_s} s", "use 0 or more")
-        _require(0 <= self.abstain_below < 1, f"abstain_below {self.abstain_below}", "use 0 to 1")
+        highest = 1 - self.abstain_hysteresis  # above it nothing would end abstention
+        _require(
+            0 <= self.abstain_below <= highest, f"confidence of {self.abstain_below} at least", f"use 0 to {highest}"
+        )
         _require(0 <= self.neutral_lead < 1, f"neutral_lead {self.neutral_lead}", "use 0 to 1")
 
 

@@ -32,7 +32,7 @@ from tools.listen import Condition, as_is, conditions, session_events
 from tools.prepare import noise_paths, read_mono
 from tools.speed import speed
 from tools.splits import HELD_OUT_KEYWORD, crema_d_validation
-from tools.strangers import OUTSIDE_HEADER, alarms, mean_of_four, outside, seeds_report, siblings_report
+from tools.strangers import OUTSIDE_HEADER, alarms, mean_of_four, outside, seeds_report, siblings_report, trust
 from tools.tables import Lines, table
 
 matplotlib.use("Agg")
@@ -271,7 +271,8 @@ def main(
     if foreign:
         rows = [outside(answers) for answers in foreign]
         lines += ["", "## Corpora never seen", "", "By this very model.", *table(OUTSIDE_HEADER, rows),
-                  "", f"Mean of the four-class UARs: **{mean_of_four(rows):.3f}** (chance 0.25)."]  # fmt: skip
+                  "", f"Mean of the four-class UARs: **{mean_of_four(rows):.3f}** (chance 0.25).",
+                  *trust(whole, foreign)]  # fmt: skip
     lines += siblings_report(sibling or [], whole, six, load_one, validation)
     commands = ask([c for c in load_one(COMMANDS) if c.text == HELD_OUT_KEYWORD], model, as_is, "commands")
     lines += ["", "## Neutral commands into people's own microphones", "",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from realtime_ser.settings import TraceSettings
 from tools import metrics
 from tools.answers import Answers, ask
 from tools.corpora import COMMANDS, FOUR, Clip
@@ -26,6 +27,29 @@ def outside(answers: Answers) -> list[object]:
 
 
 OUTSIDE_HEADER = ("corpus", "language", "classes", "UAR", "UAR of four", f"recalls ({', '.join(FOUR)})")
+
+
+LEAST_CONFIDENCES = (TraceSettings.abstain_below, 0.6, 0.8)
+
+
+def trust(known: Answers, strangers: Sequence[Answers]) -> Lines:
+    """How sure it is and how often right, of the kind of speech that it learned from and of other corpora."""
+    rows: list[list[object]] = []
+    for answers in (known, *strangers):
+        confidence, right = answers.confidences
+        shown = np.array([label is not None for label in answers.shown])[answers.scored]
+        row: list[object] = [answers.clips[0].corpus, f"{confidence.mean():.2f}", f"{right.mean():.2f}"]
+        for least in LEAST_CONFIDENCES:
+            named = shown & (confidence >= least)
+            rightly = f"{right[named].mean():.0%}" if named.any() else "–"
+            row.append(f"{named.sum() / len(answers.clips):.0%}, {rightly}")
+        rows.append(row)
+    return [
+        "",
+        "How sure it is (mean confidence) and how often right, with all its labels to choose from; then, by "
+        "`--min-confidence`, how many clips it names an emotion of, and how many of those rightly.",
+        *table(["corpus", "sure", "right", *(f"{least}: named, right" for least in LEAST_CONFIDENCES)], rows),
+    ]
 
 
 def mean_of_four(rows: Sequence[Sequence[object]]) -> float:
@@ -69,7 +93,7 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
     sentences: Lines = []
     commands: Lines = []
     known = {c.text for c in validation}
-    measured: set[str] = set()
+    strangers: dict[str, Answers] = {}
     for run in siblings:
         left_out = (run / "left_out.txt").read_text().split("\n")[:-1]
         model = str(run / "model")
@@ -78,9 +102,9 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
             if name == COMMANDS:
                 answers = ask([c for c in load_(name) if c.text == HELD_OUT_KEYWORD], model, as_is, name)
                 commands = [f"Trained without any such recordings: {alarms(answers)}"]
-            elif name not in known and name not in measured:
-                measured.add(name)
-                row = outside(ask(load_(name), model, as_is, name))
+            elif name not in known and name not in strangers:
+                strangers[name] = ask(load_(name), model, as_is, name)
+                row = outside(strangers[name])
                 corpora_rows.append([*row, ", ".join(x for x in left_out if x not in texts)])
         if texts:
             sentences = unseen_sentences(ask(validation, model, as_is, "sentences"), whole, six, texts)
@@ -90,7 +114,8 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
                   "Each by one network of this recipe that was trained without it (and without what stands beside it). "
                   "The answer is forced among the labels that the corpus has.",
                   *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
-                  "", f"Mean of the four-class UARs: **{mean_of_four(corpora_rows):.3f}** (chance 0.25)."]  # fmt: skip
+                  "", f"Mean of the four-class UARs: **{mean_of_four(corpora_rows):.3f}** (chance 0.25).",
+                  *trust(whole, list(strangers.values()))]  # fmt: skip
     if sentences:
         lines += ["", "## Unseen speakers and unseen sentences", "", *sentences]
     if commands:

@@ -56,6 +56,7 @@ def analyze(
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,
     smooth: options.Smooth = options.SMOOTH_S,
+    min_confidence: options.MinConfidence = options.MIN_CONFIDENCE,
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
     profile: options.Profile = None,
@@ -66,7 +67,7 @@ def analyze(
     if resume and (overwrite or append):
         raise UsageError("--resume excludes --overwrite and --append", "give one")
     mode = options.mode_of(overwrite, append)
-    settings = options.settings_of(window, hop, smooth, denoise)
+    settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
     if csv is not None and out is not None:
         raise UsageError("--csv and --out exclude each other", "give one")
     if append and csv is None:

@@ -25,6 +25,7 @@ def live(
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,
     smooth: options.Smooth = options.SMOOTH_S,
+    min_confidence: options.MinConfidence = options.MIN_CONFIDENCE,
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
     profile: options.Profile = None,
@@ -56,7 +57,7 @@ def live(
     from realtime_ser.stages.monitor import Notice
 
     mode = options.mode_of(overwrite, append)
-    settings = options.settings_of(window, hop, smooth, denoise)
+    settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
     microphone = Microphone(options.device_of(device), int(channel) if channel.isdigit() else None)
     channels = options.channels_of(channel, microphone.channels)
     session = open_session(model, settings, microphone.name, channels, options.profile_of(profile), on or ())

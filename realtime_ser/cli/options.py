@@ -40,6 +40,9 @@ Append = Annotated[bool, typer.Option("--append", help="Go on in a result file t
 Window = Annotated[float, typer.Option("--window", help="Seconds of speech behind each measurement, 0.5 to 10.")]
 Hop = Annotated[float, typer.Option("--hop", help="Seconds from one measurement to the next, in steps of 0.25.")]
 Smooth = Annotated[float, typer.Option("--smooth", help="Time constant of the smoothed trace in seconds.")]
+MinConfidence = Annotated[
+    float, typer.Option("--min-confidence", help="Unsure below this score: 0.8 names less, and is right more often.")
+]
 Plain = Annotated[bool, typer.Option("--plain", help="One line per change instead of the dashboard.")]
 Channel = Annotated[str, typer.Option("--channel", help="mix, the number of one, or each: a session for each channel.")]
 Denoise = Annotated[bool, typer.Option("--denoise", help="Suppress noise first; makes the scores worse.")]
@@ -49,6 +52,7 @@ Duration = Annotated[float | None, typer.Option("--duration", help="Stop after s
 WINDOW_S = WindowSettings.window_s
 HOP_S = WindowSettings.hop_s
 SMOOTH_S = TraceSettings.time_constant_s
+MIN_CONFIDENCE = TraceSettings.abstain_below
 
 
 def tell_loading() -> None:
@@ -64,10 +68,12 @@ def mode_of(overwrite: bool, append: bool) -> Mode:
     return "overwrite" if overwrite else "append" if append else "new"
 
 
-def settings_of(window_s: float, hop_s: float, smooth_s: float, denoise: bool) -> SessionSettings:
+def settings_of(
+    window_s: float, hop_s: float, smooth_s: float, min_confidence: float, denoise: bool
+) -> SessionSettings:
     """Session settings from the options; raises SettingsError."""
     window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
-    trace = TraceSettings(time_constant_s=smooth_s)
+    trace = TraceSettings(time_constant_s=smooth_s, abstain_below=min_confidence)
     return SessionSettings(clean=CleanSettings(denoise=denoise), window=window, trace=trace)
 
 

@@ -27,6 +27,7 @@ def replay(
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,
     smooth: options.Smooth = options.SMOOTH_S,
+    min_confidence: options.MinConfidence = options.MIN_CONFIDENCE,
     channel: options.Channel = "mix",
     denoise: options.Denoise = False,
     profile: options.Profile = None,
@@ -50,7 +51,7 @@ def replay(
 
     pace_speed = parse_speed(speed)
     mode = options.mode_of(overwrite, append)
-    settings = options.settings_of(window, hop, smooth, denoise)
+    settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
     audio: Source
     if source == "-":
         if sys.stdin is None:

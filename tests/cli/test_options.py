@@ -91,3 +91,21 @@ def test_denoise_is_another_front_end(tmp_path: Path, call_wav: Path) -> None:
     program("replay", call_wav, "--speed", "max", "--csv", plain)
     assert program("replay", call_wav, "--speed", "max", "--denoise", "--csv", clean).returncode == 0
     assert timeless(plain) != timeless(clean)
+
+
+def test_a_higher_confidence_names_less_and_changes_no_score(tmp_path: Path, demo: Demo) -> None:
+    samples, rate_hz = demo
+    voice, usual, surer = tmp_path / "voice.wav", tmp_path / "usual.csv", tmp_path / "surer.csv"
+    soundfile.write(voice, samples[: 20 * rate_hz], rate_hz)
+    program("replay", voice, "--speed", "max", "--csv", usual)
+    assert program("replay", voice, "--speed", "max", "--csv", surer, "--min-confidence", "0.8").returncode == 0
+    pairs = list(zip(rows(usual), rows(surer), strict=True))
+    assert all(a["p_neutral"] == b["p_neutral"] and a["confidence"] == b["confidence"] for a, b in pairs)
+    named = [(a["label"], b["label"], float(b["confidence"])) for a, b in pairs if b["label"]]
+    assert 0 < len(named) < sum(bool(a["label"]) for a, _ in pairs)
+    assert all(a == b and confidence >= 0.8 for a, b, confidence in named)
+
+
+@pytest.mark.parametrize("least", ["1", "-0.1", "nan"])
+def test_a_confidence_that_nothing_reaches_is_refused(demo: Demo, least: str) -> None:
+    one_line(program("replay", "demo", f"--min-confidence={least}"), 2, "confidence of", "use 0 to 0.95")

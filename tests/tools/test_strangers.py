@@ -11,7 +11,7 @@ pytest.importorskip("pyroomacoustics", reason="rooms belong to the [train] extra
 
 from tools.answers import Answers
 from tools.corpora import Clip
-from tools.strangers import alarm_share, alarms, mean_of_four, outside
+from tools.strangers import alarm_share, alarms, mean_of_four, outside, trust
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful")
 
@@ -55,3 +55,16 @@ def test_what_the_corpus_cannot_be_is_no_answer_and_silence_is_wrong() -> None:
     assert row[2] == 4
     assert mean_of_four([row]) == pytest.approx(0.75)
     assert row[5] == "1.00, 1.00, 0.00, 1.00"
+
+
+def test_how_far_it_may_be_trusted_counts_what_a_user_reads() -> None:
+    said = answers(
+        [
+            ("neutral", "fearful", "fearful"),
+            ("happy", "happy", "happy"),
+            ("sad", None, None),
+            ("angry", "angry", None),
+        ]
+    )
+    # Silence has no confidence, what is shown as unsure is not named, and a confidence of 0.7 is under 0.8.
+    assert trust(said, [])[-1] == "| A | 0.70 | 0.67 | 50%, 50% | 50%, 50% | 0%, – |"
