@@ -116,7 +116,8 @@ def _through(samples: Samples, rate_hz: int, format_: str, subtype: str, **optio
     """Encode and decode with libsndfile, at a rate of its own."""
     file = io.BytesIO()
     narrow = samples if rate_hz == RATE_HZ else soxr.resample(samples, RATE_HZ, rate_hz)
-    soundfile.write(file, narrow, rate_hz, format=format_, subtype=subtype, **options)
+    # Beyond full scale libsndfile's μ-law reads outside its table.
+    soundfile.write(file, _full_scale(narrow), rate_hz, format=format_, subtype=subtype, **options)
     file.seek(0)
     decoded, _ = soundfile.read(file, dtype="float32")
     wide = decoded if rate_hz == RATE_HZ else soxr.resample(decoded, rate_hz, RATE_HZ)

@@ -89,3 +89,11 @@ def test_speed_moves_pitch_and_length(voice: NDArray[np.float32]) -> None:
     assert len(fast) == pytest.approx(len(voice) / 1.25, abs=2)
     spectrum = np.abs(np.fft.rfft(fast * np.hanning(len(fast)), RATE_HZ))
     assert int(spectrum[60:300].argmax()) + 60 == pytest.approx(150, abs=2)
+
+
+@pytest.mark.parametrize("line", [degrade.telephone, degrade.mobile, degrade.voice_message])
+def test_a_line_limits_what_is_beyond_full_scale(
+    voice: NDArray[np.float32], line: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> None:
+    too_loud = voice / np.abs(voice).max() * 1e6  # once crashed the process
+    assert np.abs(line(too_loud)).max() < 2
