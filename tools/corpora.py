@@ -19,6 +19,10 @@ FOUR = LABELS[:4]
 NOISE_CORPUS = "ESC-10"
 COMMANDS = "wake-word-benchmark"
 """The corpus of neutral commands."""
+PROMPTS = "voice-prompts"
+"""What telephones and games say to people (`voice_prompts`)."""
+UNACTED = (COMMANDS, PROMPTS)
+"""Speech that nobody acts an emotion in: neutral, as far as anyone knows."""
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg"}
 
@@ -114,6 +118,19 @@ _ASVP_ESD = {own: own for own in ("neutral", "happy", "sad", "angry", "fearful",
 _ASVP_ESD_LANGUAGES = {"01": "zh", "02": "en", "04": "fr"}
 _TUREV = {"Angry": "angry", "Calm": "neutral", "Happy": "happy", "Sad": "sad"}
 _JL = {"neutral": "neutral", "happy": "happy", "sad": "sad", "angry": "angry"}  # and six that are none of ours
+_PROMPT_VOICES = {
+    "en_US_f_Allison": ("prompts/Allison", "female", "en", "CC-BY-SA-3.0"),
+    "es_MX_f_Allison": ("prompts/Allison", "female", "es", "CC-BY-SA-3.0"),
+    "fr_CA_f_June": ("prompts/June", "female", "fr", "CC-BY-SA-3.0"),
+    "it_IT_m_Carlo": ("prompts/Carlo", "male", "it", "CC-BY-SA-3.0"),
+    "it_IT_f_Menardi": ("prompts/Menardi", "female", "it", "CC-BY-SA-3.0"),
+    "ru_RU_f_IvrvoiceRU": ("prompts/IvrvoiceRU", "female", "ru", "CC-BY-3.0"),
+}
+_NO_SENTENCES = {"digits", "letters", "phonetic", "silence"}
+_NO_SPEECH = {
+    *("ascending-2tone", "beep", "beeperr", "confbridge-join", "confbridge-leave", "descending-2tone", "tt-monkeys"),
+    "is",  # empty in Russian
+}
 _CASIA = {
     "neutral": "neutral",
     "happy": "happy",
@@ -271,6 +288,28 @@ def commands(folder: Path) -> Iterator[Clip]:
         )  # fmt: skip
 
 
+def voice_prompts(folder: Path) -> Iterator[Clip]:
+    """What Asterisk says to callers, and KLettres and KTuberling to children: Debian's packages, `dpkg -x`.
+
+    asterisk-core-sounds-{en,es,fr,it,ru}-wav and asterisk-prompt-it-menardi-wav, of which the sentences:
+    `usr/share/asterisk/sounds/fr_CA_f_June/goodbye`; klettres-data and ktuberling-data, where a language's folder
+    counts as a voice: `usr/share/klettres/de/syllab/ba`, `usr/share/ktuberling/sounds/sv/hat`.
+    """
+    for path in _audio(folder):
+        within = path.relative_to(folder).parts
+        if path.is_symlink() or "@" in str(path):  # Serbian in other letters is the same voice
+            continue
+        if "asterisk" in within:
+            voice, *inner = within[within.index("sounds") + 1 : -1]
+            if not set(inner) & _NO_SENTENCES and path.stem not in _NO_SPEECH:
+                speaker, sex, language, licence = _PROMPT_VOICES[voice]
+                yield Clip(path, PROMPTS, speaker, "neutral", "", language, licence, sex, text=path.stem)
+        else:
+            game, place = ("klettres", within[3]) if "klettres" in within else ("ktuberling", within[4])
+            language = place.partition("_")[0]
+            yield Clip(path, PROMPTS, f"{game}/{place}", "neutral", "", language, "GPL-2.0-or-later", text=path.stem)
+
+
 LOADERS: dict[str, Callable[[Path], Iterator[Clip]]] = {
     "CREMA-D": crema_d,
     "RAVDESS": ravdess,
@@ -285,6 +324,7 @@ LOADERS: dict[str, Callable[[Path], Iterator[Clip]]] = {
     "JL-Corpus": jl_corpus,
     "CASIA": casia,
     COMMANDS: commands,
+    PROMPTS: voice_prompts,
 }
 
 

@@ -26,12 +26,12 @@ from realtime_ser.settings import RATE_HZ, GateSettings
 from realtime_ser.stages.model import load_model
 from tools import metrics
 from tools.answers import Answers, ask
-from tools.corpora import COMMANDS, LABELS, Clip, load
+from tools.corpora import COMMANDS, LABELS, PROMPTS, Clip, load
 from tools.degrade import Samples
 from tools.listen import Condition, as_is, conditions, session_events
 from tools.prepare import noise_paths, read_mono
 from tools.speed import speed
-from tools.splits import HELD_OUT_KEYWORD, crema_d_validation
+from tools.splits import HELD_OUT_KEYWORD, HELD_OUT_VOICES, crema_d_validation
 from tools.strangers import OUTSIDE_HEADER, alarms, mean_of_four, outside, seeds_report, siblings_report, trust
 from tools.tables import Lines, table
 
@@ -277,6 +277,13 @@ def main(
     commands = ask([c for c in load_one(COMMANDS) if c.text == HELD_OUT_KEYWORD], model, as_is, "commands")
     lines += ["", "## Neutral commands into people's own microphones", "",
               f'Other keywords were trained on, "{HELD_OUT_KEYWORD}" not. {alarms(commands)}']  # fmt: skip
+    lines += ["", "## What callers are told, by voices never heard", "",
+              "Prompts of telephone systems: friendly, but no emotion as far as anyone knows. "
+              f"{'Other voices were' if PROMPTS in trained_on else 'No such speech was'} trained on."]  # fmt: skip
+    prompts = [c for c in load_one(PROMPTS) if c.speaker in HELD_OUT_VOICES]
+    for voice in sorted({(c.speaker, c.language) for c in prompts}):
+        answers = ask([c for c in prompts if (c.speaker, c.language) == voice], model, as_is, voice[0])
+        lines += ["", f"{voice[0].partition('/')[2]} ({voice[1]}), {alarms(answers)}"]
     if seed:
         lines += seeds_report(whole, commands, foreign, seed, six)
     lines += ["", "## After seconds of speech", "",

@@ -46,6 +46,10 @@ RAW_JL = "Raw JL corpus (unchecked and unannotated)/JL(wav+txt)"
         ("JL-Corpus", f"{RAW_JL}/female1_angry_10a_1.wav", "jl/female1", "female", "angry", "angry", None, "10a"),
         ("JL-Corpus", f"{RAW_JL}/male2_apologetic_3b_2.wav", "jl/male2", "male", None, "apologetic", None, "3b"),
         ("CASIA", "ZhaoZuoxiang/Fear/201.wav", "casia/zhaozuoxiang", None, "fearful", "fear", None, "201"),
+        ("voice-prompts", "usr/share/asterisk/sounds/it_IT_m_Carlo/followme/pls-hold.wav", "prompts/Carlo", "male",
+         "neutral", "", None, "pls-hold"),
+        ("voice-prompts", "usr/share/klettres/pt_BR/syllab/ba.ogg", "klettres/pt_BR", None, "neutral", "", None, "ba"),
+        ("voice-prompts", "usr/share/ktuberling/sounds/sv/ko.wav", "ktuberling/sv", None, "neutral", "", None, "ko"),
         ("wake-word-benchmark", "audio/view glass/0a1b.flac", "command/0a1b", None, "neutral", "", None, "view glass"),
     ],
 )  # fmt: skip
@@ -93,6 +97,16 @@ def test_any_container_will_do(tmp_path: Path, suffix: str) -> None:
 def test_known_faults_are_left_out(tmp_path: Path, corpus: str, names: list[str], kept: list[str]) -> None:
     tree(tmp_path, *(f"folder/{n}.wav" for n in names))
     assert [c.path.stem for c in LOADERS[corpus](tmp_path)] == kept
+
+
+def test_of_prompts_the_sentences_are_kept_and_each_once(tmp_path: Path) -> None:
+    asterisk, games = "usr/share/asterisk/sounds/ru_RU_f_IvrvoiceRU", "usr/share/ktuberling/sounds"
+    tree(tmp_path, *(f"{asterisk}/{name}.wav" for name in ("hello", "is", "beep", "digits/1", "phonetic/a_p")))
+    tree(tmp_path, f"{games}/sr/nos.wav", f"{games}/sr@latin/nos.wav")
+    (tmp_path / asterisk / "hallo.wav").symlink_to("hello.wav")
+    assert [(c.speaker, c.text) for c in LOADERS["voice-prompts"](tmp_path)] == [
+        ("prompts/IvrvoiceRU", "hello"), ("ktuberling/sr", "nos")
+    ]  # fmt: skip
 
 
 def test_a_missing_corpus_is_told(tmp_path: Path) -> None:
