@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tools.augment import FEATURES, AugmentSettings, augment, change_speed, degrade, log_mel, samples_for
-from tools.corpora import COMMANDS, LABELS, Clip, load
+from tools.corpora import LABELS, UNACTED, Clip, load
 from tools.network import CHUNK_FRAMES
 from tools.prepare import Frames, Speech, frames_of, speech_of, training_noises, training_rooms
 
@@ -160,7 +160,7 @@ class Batches:
     def epoch(self, rng: np.random.Generator, unacted_smoothing: float) -> Iterator[Batch]:
         """The batches of one epoch."""
         self._targets = self._material.targets.copy()
-        unacted = np.array([c.corpus == COMMANDS for c in self._material.clips])
+        unacted = np.array([c.corpus in UNACTED for c in self._material.clips])
         self._targets[unacted] *= 1 - unacted_smoothing
         self._targets[unacted] += unacted_smoothing / self._targets.shape[1]
         drawn = [np.resize(rng.permutation(rows), self._per_epoch[name]) for name, rows in self._by_corpus.items()]

@@ -97,7 +97,9 @@ def speech(corpora: Path, splits: Path, names: Sequence[str]) -> Iterator[NDArra
     kit = Kit(training_rooms(), [read_mono(p) for p in noise_paths(corpora, evaluation=False)])
     for i, clip in enumerate(track(random.Random(0).sample(kept, CLIPS), "hearing")):
         samples = read_mono(clip.path)
-        yield log_mel(speech_region(degraded(samples, kit, np.random.default_rng(i)) if i % 2 else samples))
+        frames = log_mel(speech_region(degraded(samples, kit, np.random.default_rng(i)) if i % 2 else samples))
+        if len(frames) >= CHUNK_FRAMES:  # a single letter may give no embedding
+            yield frames
 
 
 class Extremes:

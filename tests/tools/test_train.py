@@ -124,6 +124,36 @@ def test_a_network_learns_what_its_teacher_says_and_may_be_blended_with_it(tree:
             torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * after[name])
 
 
+def test_a_head_learns_anew_and_the_encoder_stays(tree: Path) -> None:
+    from tools import train_head
+
+    (tree / "tiny.toml").write_text(CONFIG)
+    assert train(tree, "start", "--epochs", "1", "--leave-out", "TIE").returncode == 0
+    (tree / "head.toml").write_text(CONFIG.split("epochs = 2")[0] + HEAD)
+    for run in ("head", "again"):
+        train_head.main(
+            tree / "start", tree / "head.toml", tree / "corpora", tree / "splits", tree / run, tree / "cache", threads=1
+        )
+    before, after, again = (
+        torch.load(tree / run / "checkpoint.pt", weights_only=True)["average"] for run in ("start", "head", "again")
+    )
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], again[name], rtol=0, atol=0, msg=name)
+        if name.startswith("encoder"):
+            torch.testing.assert_close(after[name], value, rtol=0, atol=0, msg=name)
+    assert not torch.equal(after["head.classify.weight"], before["head.classify.weight"])
+    assert (tree / "head" / "left_out.txt").read_text() == "TIE\n"
+
+
+HEAD = """
+passes = 3
+batch = 8
+rate = 1e-3
+weight_decay = 0.03
+seed = 1
+unacted_smoothing = 0.4
+neutral_off = 0.5
+"""
 KILLED_AFTER_ONE = """
 import os, torch, typer
 from tools import train
