@@ -47,7 +47,7 @@ def trust(known: Answers, strangers: Sequence[Answers]) -> Lines:
     return [
         "",
         "How sure it is (mean confidence) and how often right, with all its labels to choose from; then, by "
-        "`--min-confidence`, how many clips it names an emotion of, and how many of those rightly.",
+        "`--min-confidence`, how many clips it gives a label, and how many of those rightly.",
         *table(["corpus", "sure", "right", *(f"{least}: named, right" for least in LEAST_CONFIDENCES)], rows),
     ]
 
@@ -126,8 +126,10 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
 def seeds_report(
     clips: Answers, commands: Answers, foreign: Sequence[Answers], seeds: Sequence[Path], six: Sequence[str]
 ) -> Lines:
-    """What chance makes of the recipe, by what the shipped model says of validation clips, commands, and corpora that
-    the recipe never met (`foreign`)."""
+    """What chance makes of the recipe, by what the shipped model says of validation clips and of neutral commands.
+
+    `foreign`: what it says of corpora that the recipe never met.
+    """
     said = [("the shipped model", clips, commands, foreign)]
     for run in seeds:
         own, neutral, *others = (

@@ -1,4 +1,4 @@
-"""A trained network's head anew, on its encoder as it is: `python -m tools.train_head RUN CONFIG --run runs/shipped …`.
+"""A trained network's head anew, on its encoder as it is: `python -m tools.train_head RUN CONFIG --run runs/head …`.
 
 What an encoder hears in ordinary speech is told by the head, which learns in minutes not to call it an emotion. One
 epoch of crops is embedded once; the head learns from it again and again. With the same seed and options, the same head.
@@ -92,14 +92,13 @@ def main(
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     run: Annotated[Path, typer.Option(help="Run folder to make.")],
     cache: Annotated[Path, typer.Option(help="Where speech is kept.")] = Path(".cache/features"),
-    leave_out: Annotated[list[str] | None, typer.Option(help="Besides what START left out.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
-    """Write the run folder: START's encoder, and a head of its own."""
+    """Write the run folder: START's encoder, and a head of its own; what START left out is left out here."""
     torch.set_num_threads(threads)
     settings = tomllib.loads(config.read_text())
     options, labels, per_epoch = settings["training"], settings["labels"], settings["clips_per_epoch"]
-    left_out = [*(start / "left_out.txt").read_text().splitlines(), *(leave_out or [])]
+    left_out = (start / "left_out.txt").read_text().splitlines()
     net = load_network(start)[0].eval()
     material = gather(corpora, splits, [name for name in per_epoch if name not in left_out], labels, cache)
     held = held_out(material.clips, splits)
