@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from realtime_ser.events import Event, Gap, Measurement, SpeechEnded, SpeechStarted
@@ -62,6 +63,12 @@ class Tally:
         self._lost += other._lost
         for label, samples in other._labels.items():
             self._labels[label] += samples
+
+    def copy(self) -> Tally:
+        """Another with the same counts."""
+        other = copy(self)
+        other._labels = self._labels.copy()
+        return other
 
     def doubt(self) -> Notice | None:
         """That one emotion holds nearly all of a long session, once."""

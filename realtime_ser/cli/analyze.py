@@ -241,7 +241,7 @@ def _running(
         from realtime_ser.cli.cluster import on_cluster
 
         return on_cluster(work, scheduler, jobs, signals)
-    spans = [spans_of(item, jobs) for item in work]
+    spans = spans_of(work, jobs)
     if sum(map(len, spans)) == 1 or jobs == 1:
 
         def stopped() -> bool:

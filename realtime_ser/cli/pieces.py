@@ -7,9 +7,8 @@ which utterance of the recording its first one is, and whether one emotion holds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
     from realtime_ser.stages.window_model import WindowModel
     from realtime_ser.tally import Tally
 
-PIECES_PER_JOB = 16
-"""So that no process has long to wait for the last one."""
+_SHARE = 4
+"""A piece is at most this part of what a process still has to hear: large ones first, as of each some is read twice,
+and small ones at the end, so that no process has long to wait for the last (guided self-scheduling; Polychronopoulos
+and Kuck, 1987)."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,39 @@ class Piece:
     interrupted: bool = False
 
 
-def spans_of(work: Work, jobs: int) -> list[Span]:
-    """The pieces for so many processes: one where nothing is won, or where pieces would not make the same timeline."""
+def spans_of(work: Sequence[Work], jobs: int) -> list[list[Span]]:
+    """Each recording's pieces for so many processes: one where nothing is won, or where pieces would not make the same
+    timeline."""
+    if jobs == 1:
+        return [[Span(0, None)] for _ in work]
+    lengths = [_length(item) for item in work]
+    left_s = sum(duration_s for duration_s, _ in lengths)
+    spans = []
+    for item, (duration_s, cuttable) in zip(work, lengths, strict=True):
+        every_s = item.settings.rest.every_s
+        starts = [0]
+        while cuttable:
+            periods = max(1, int((left_s - starts[-1]) / (_SHARE * jobs)) // every_s)
+            start = starts[-1] + periods * every_s
+            if start + every_s > duration_s:
+                break
+            starts.append(start)
+        spans.append([Span(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)])
+        left_s -= duration_s
+    return spans
+
+
+def _length(work: Work) -> tuple[float, bool]:
+    """A recording's seconds, 0 if that cannot be told here, and whether it can be heard in pieces."""
     from realtime_ser.sources.file import FileSource
 
-    whole = [Span(0, None)]
-    if jobs == 1 or work.channel != "mix" or places.is_url(work.recording.place):
-        return whole
+    if places.is_url(work.recording.place):
+        return 0.0, False
     try:
         source = FileSource(work.recording.place)
     except RealtimeSerError:
-        return whole  # told when it is heard
-    every_s = work.settings.rest.every_s
-    periods = int(source.duration_s) // every_s
-    n = min(periods, PIECES_PER_JOB * jobs)
-    if n < 2 or not source.seeks_exactly:
-        return whole
-    starts = [i * periods // n * every_s for i in range(n)]
-    return [Span(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]
+        return 0.0, False  # told when it is heard
+    return source.duration_s, source.seeks_exactly and work.channel == "mix"
 
 
 def hear_piece(
@@ -102,7 +118,6 @@ def _hear(work: Work, span: Span, csv: Path, stopped: Callable[[], bool], known:
         known.tally.doubted = True  # a piece cannot tell whether one emotion holds nearly all of the recording
     session = Session(model, work.settings, name, profile=work.profile, beginning=replace(known, at_s=begin_s))
     source = FileSource(name, from_s=begin_s)
-    finder = RestFinder(work.settings.rest, source.rate_hz, begin_s, rested=begin_s > 0)
     rows: Literal["all", "utterance"] = "utterance" if work.rows == "utterance" else "all"
     sink = CsvSink(csv, session.labels, file=name, mode="overwrite", rows=rows)
     tally = new_tally(work, session.labels)
@@ -114,20 +129,24 @@ def _hear(work: Work, span: Span, csv: Path, stopped: Callable[[], bool], known:
             tally.push(event)
             if isinstance(event, SpeechEnded):
                 utterances.append(event)
-                tallies.append(deepcopy(tally))
+                tallies.append(tally.copy())
             if work.rows != "file" or event.type != "measurement":
                 sink.write(event)
 
     interrupted = ended = False
+    finder, before = None, 0
+    if span.until_s is not None:
+        finder = RestFinder(work.settings.rest, source.rate_hz, span.until_s)
+        before = span.until_s * source.rate_hz - round(begin_s * source.rate_hz)
     for block in source:
         if interrupted := stopped():
             break
-        while len(block) and not ended:
-            part = block[: finder.push(block)]
-            block = block[len(part) :]
-            deliver(session.push(part, source.rate_hz))
-            ended = span.until_s is not None and finder.rest_s > span.until_s
-        if ended:  # at a rest: nothing is left inside the session
+        if finder is not None and (rest := finder.push(block[before:])) is not None:
+            block = block[: before + rest]
+            ended = True  # nothing is left inside the session
+        before = max(0, before - len(block))
+        deliver(session.push(block, source.rate_hz))
+        if ended:
             break
     if not ended:
         deliver(session.flush("interrupted" if interrupted else "end of input", source.problem))
@@ -190,7 +209,7 @@ def join_pieces(
     utterances = n_heard = 0
     for span, piece in zip(spans, pieces, strict=False):
         if total_doubts(total, piece):
-            piece = hear_again(span, Beginning(0, 0, deepcopy(total)))
+            piece = hear_again(span, Beginning(0, 0, total.copy()))
             total.doubted = True
         if piece.error:
             raise SourceError(piece.error)
@@ -234,7 +253,7 @@ def join_pieces(
 def total_doubts(total: Tally, piece: Piece) -> bool:
     """Whether with this piece it would have been told that one emotion holds nearly all."""
     for tally in piece.tallies[:-1]:
-        so_far = deepcopy(total)
+        so_far = total.copy()
         so_far.add(tally)
         if so_far.doubt():
             return True

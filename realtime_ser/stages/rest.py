@@ -48,9 +48,6 @@ class RestFinder:
         # A rest ends a step: one at a period's end is still that period's.
         self._wakes_at = self._next_period(self._at - 1) if rested else max(self._at, self._period_samples)
         """Where it begins to listen."""
-        self.rest_s = begun_s if rested else 0.0
-        """Where the last rest was."""
-        self._rate_hz = rate_hz
         self._kept: list[NDArray[np.float32]] = []
         self._kept_samples = 0
         self._ranges: deque[tuple[float, float]] = deque(maxlen=QUIET_S * steps_per_s)
@@ -76,7 +73,6 @@ class RestFinder:
             if self._kept_samples == self._step_samples and self._is_rest():
                 self._ranges.clear()
                 self._wakes_at = self._next_period(self._at - 1)
-                self.rest_s = self._at / self._rate_hz
                 return used
         return None
 
