@@ -330,7 +330,7 @@ class Session:
         self._at = self._hop_start = end
 
     def _hear(self, samples: NDArray[np.float32], begun: float) -> Steps[None]:
-        outputs = self._gate.push(self._cleaner.push(samples))
+        outputs = yield from self._gate.steps(self._cleaner.push(samples))
         for speaks, some in groupby(outputs, lambda output: isinstance(output, _SPEECH)):
             if speaks:
                 yield from self._speech(list(some), begun)  # type: ignore[arg-type]  # these alone

@@ -24,7 +24,7 @@ class Call:
     session: InferenceSession
     outputs: tuple[str, ...]
     feed: dict[str, NDArray[np.float32]]
-    """Each of shape (n, …) with the same n; n is 1 but for a head that judges several windows."""
+    """Each of shape (n, …) with the same n: 1 for an encoder, windows for a head, frames for the gate's detector."""
 
     @property
     def kind(self) -> tuple[object, ...]:

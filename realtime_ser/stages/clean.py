@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,51 @@ _SUPPRESSION = 1
 """WebRTC's levels are 0 to 3: 6, 12, 18 and 21 dB."""
 
 
+class _Matrices(NamedTuple):
+    """The filter as products; the same for all streams."""
+
+    from_samples: NDArray[np.float64]
+    """From a step's samples to its output and to what it adds to the states."""
+    from_states: NDArray[np.float64]
+    """From the states before a step to its output."""
+    from_steps: NDArray[np.float64]
+    """From what a piece's steps add to the states to those before each and behind the last, begun with none."""
+    from_begin: NDArray[np.float64]
+    """From the states where a piece begins to those before each of its steps."""
+    advance: list[list[float]]
+    """Of the states, over a piece."""
+
+
+@cache
+def _matrices() -> _Matrices:
+    # Bilinear transform with prewarping; see Zölzer, DAFX (2011), table 2.2.
+    k = np.tan(np.pi * CUTOFF_HZ / RATE_HZ)
+    scale = 1 / (1 + np.sqrt(2) * k + k * k)
+    b = scale * np.array([1.0, -2.0, 1.0])
+    a1, a2 = 2 * (k * k - 1) * scale, (1 - np.sqrt(2) * k + k * k) * scale
+    # y = b0 x + s, transition and input of the two states of the transposed direct form II.
+    step = np.array([[-a1, 1.0], [-a2, 0.0]])
+    feed = np.array([b[1] - a1 * b[0], b[2] - a2 * b[0]])
+    powers = [np.eye(2)]
+    for _ in range(_STEP_SAMPLES):
+        powers.append(step @ powers[-1])
+    response = np.array([b[0], *(float((p @ feed)[0]) for p in powers[: _STEP_SAMPLES - 1])])
+    lag = np.subtract.outer(np.arange(_STEP_SAMPLES), np.arange(_STEP_SAMPLES))
+    direct = np.where(lag >= 0, response[np.maximum(lag, 0)], 0.0)
+    left = np.array([p @ feed for p in powers[-2::-1]]).T
+    advance = [np.linalg.matrix_power(powers[-1], k) for k in range(_STEPS + 1)]
+    none = np.zeros((2, 2))
+    return _Matrices(
+        from_samples=np.ascontiguousarray(np.concatenate((direct, left)).T),
+        from_states=np.array([p[0] for p in powers[:-1]]).T.copy(),
+        from_steps=np.block(
+            [[advance[k - 1 - j].T if j < k else none for k in range(_STEPS + 1)] for j in range(_STEPS)]
+        ),
+        from_begin=np.concatenate([each.T for each in advance[:-1]], axis=1),
+        advance=advance[-1].tolist(),
+    )
+
+
 class HighPass:
     """A Butterworth high-pass of second order, all pieces at once: only its two states go from piece to piece.
 
@@ -35,50 +81,24 @@ class HighPass:
     _states: tuple[float, float]
 
     def __init__(self) -> None:
-        # Bilinear transform with prewarping; see Zölzer, DAFX (2011), table 2.2.
-        k = np.tan(np.pi * CUTOFF_HZ / RATE_HZ)
-        scale = 1 / (1 + np.sqrt(2) * k + k * k)
-        b = scale * np.array([1.0, -2.0, 1.0])
-        a1, a2 = 2 * (k * k - 1) * scale, (1 - np.sqrt(2) * k + k * k) * scale
-        # y = b0 x + s, transition and input of the two states of the transposed direct form II.
-        step = np.array([[-a1, 1.0], [-a2, 0.0]])
-        feed = np.array([b[1] - a1 * b[0], b[2] - a2 * b[0]])
-        powers = [np.eye(2)]
-        for _ in range(_STEP_SAMPLES):
-            powers.append(step @ powers[-1])
-        response = np.array([b[0], *(float((p @ feed)[0]) for p in powers[: _STEP_SAMPLES - 1])])
-        lag = np.subtract.outer(np.arange(_STEP_SAMPLES), np.arange(_STEP_SAMPLES))
-        direct = np.where(lag >= 0, response[np.maximum(lag, 0)], 0.0)
-        left = np.array([p @ feed for p in powers[-2::-1]]).T
-        self._from_samples = np.ascontiguousarray(np.concatenate((direct, left)).T)
-        """From a step's samples to its output and to what it adds to the states."""
-        self._from_states = np.array([p[0] for p in powers[:-1]]).T.copy()
-        advance = [np.linalg.matrix_power(powers[-1], k) for k in range(_STEPS + 1)]
-        none = np.zeros((2, 2))
-        self._from_steps = np.block(
-            [[advance[k - 1 - j].T if j < k else none for k in range(_STEPS + 1)] for j in range(_STEPS)]
-        )
-        """From what a piece's steps add to the states to those before each and behind the last, begun with none."""
-        self._from_begin = np.concatenate([each.T for each in advance[:-1]], axis=1)
-        """From the states where a piece begins to those before each of its steps."""
-        self._advance: list[list[float]] = advance[-1].tolist()
-        """Of the states, over a piece."""
+        self._matrices = _matrices()
         self.reset()
 
     def push(self, pieces: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give float32 of shape (n, 160); get as many. A piece of exact zeros stays so and ends what was before it."""
+        m = self._matrices
         steps = pieces.reshape(-1, _STEPS, _STEP_SAMPLES).astype(np.float64)
         # Stacked, so that each piece is a product of the same shape however many are pushed: not a bit may differ.
-        direct = steps @ self._from_samples
-        states = direct[:, :, _STEP_SAMPLES:].reshape(-1, 1, 2 * _STEPS) @ self._from_steps
+        direct = steps @ m.from_samples
+        states = direct[:, :, _STEP_SAMPLES:].reshape(-1, 1, 2 * _STEPS) @ m.from_steps
         begins = self._begins(states[:, 0, -2:].tolist(), np.logical_not(pieces.any(axis=1)).tolist())
-        before = states[:, :, :-2] + begins @ self._from_begin
-        filtered = direct[:, :, :_STEP_SAMPLES] + before.reshape(-1, _STEPS, 2) @ self._from_states
+        before = states[:, :, :-2] + begins @ m.from_begin
+        filtered = direct[:, :, :_STEP_SAMPLES] + before.reshape(-1, _STEPS, 2) @ m.from_states
         return filtered.astype(np.float32).reshape(pieces.shape)
 
     def _begins(self, added: Sequence[Sequence[float]], silences: Sequence[bool]) -> NDArray[np.float64]:
         """The states where each piece begins, (n, 1, 2), from what each adds to them; a silent one begins with none."""
-        (a, b), (c, d) = self._advance
+        (a, b), (c, d) = self._matrices.advance
         s, t = self._states
         begins: list[float] = []
         for (ds, dt), silence in zip(added, silences, strict=True):

@@ -121,7 +121,8 @@ def _contract(fields: dict[str, Any]) -> Contract:
     features = _features(fields["features"])
     packed = zlib.decompressobj().decompress(base64.b64decode(fields["filterbank"]), _LARGEST_FILTERBANK_BYTES)
     filterbank = np.frombuffer(packed, "<f4").astype(np.float32)
-    filterbank = filterbank.reshape(features.n_mels, 1 + features.frame_samples // 2)
+    # In the order in which `FeatureExtractor` wants it, which then takes it as it is for each stream.
+    filterbank = np.asfortranarray(filterbank.reshape(features.n_mels, 1 + features.frame_samples // 2))
     labels = tuple(fields["labels"])
     if not 2 <= len(labels) <= 100 or len(set(labels)) < len(labels):
         raise ValueError("labels must be 2 to 100 different words")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.calls import Call, Steps
 from realtime_ser.stages.features import POWER_FLOOR, mel_filterbank, overlapping
 from realtime_ser.stages.model import open_session
 
@@ -26,9 +27,17 @@ def detector_path() -> Path:
     return Path(__file__).parent.parent / "data" / "gate.onnx"
 
 
-@lru_cache(maxsize=1)
+@cache
 def _session() -> onnxruntime.InferenceSession:
     return open_session(detector_path(), ours=True)[0]
+
+
+@cache
+def _taper_and_filters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of shape (640,) and (321, 32); the same for all streams."""
+    taper = np.hanning(2 * FRAME_SAMPLES + 1)[:-1]
+    filters = mel_filterbank(RATE_HZ, 2 * FRAME_SAMPLES, BANDS, 60, 7600).astype(np.float64)
+    return taper, np.ascontiguousarray(filters.T) / taper.sum()
 
 
 class SpectrumContext:
@@ -48,9 +57,7 @@ class SpectrumContext:
     """Powers of the frames of the block that is not complete."""
 
     def __init__(self) -> None:
-        self._taper = np.hanning(2 * FRAME_SAMPLES + 1)[:-1]
-        filters = mel_filterbank(RATE_HZ, 2 * FRAME_SAMPLES, BANDS, 60, 7600).astype(np.float64)
-        self._filters = np.ascontiguousarray(filters.T) / self._taper.sum()
+        self._taper, self._filters = _taper_and_filters()
         self.reset()
 
     def push(self, frames: NDArray[np.float32], floors_dbfs: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -87,14 +94,15 @@ class SpectrumContext:
         means = sum(blocks.swapaxes(0, 1)) / _BLOCK_FRAMES
         quiet_db = np.concatenate((self._blocks_db, 10 * np.log10(np.maximum(means, POWER_FLOOR))))
         # The floor before the first of these blocks was complete, and after each.
-        floors_db = np.array([quiet_db[k : k + _FLOOR_BLOCKS].min(axis=0) for k in range(n_blocks + 1)])
+        last = [np.minimum.reduce(quiet_db[k : k + _FLOOR_BLOCKS]) for k in range(1, n_blocks + 1)]
+        floors_db = np.stack((self._floor_db, *last))
         complete = (np.arange(len(self._begun), len(rows)) + 1) // _BLOCK_FRAMES
         self._begun = rows[n_blocks * _BLOCK_FRAMES :]
         self._blocks_db, self._floor_db = quiet_db[n_blocks:], floors_db[-1]
         return floors_db[complete]
 
 
-def speech_probability(contexts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each frame, shape (n,), from what `SpectrumContext.push` gives."""
-    (probability,) = _session().run(("speech",), {"context": contexts})
-    return probability[:, 0]  # type: ignore[no-any-return]
+def speech_steps(contexts: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:
+    """Probability of speech in each frame, shape (n,), from what `SpectrumContext.push` gives; asks for the run."""
+    (probability,) = yield Call(_session(), ("speech",), {"context": contexts})
+    return probability[:, 0]

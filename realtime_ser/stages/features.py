@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,12 @@ def overlapping(values: NDArray[Any], length: int, hop: int) -> NDArray[Any]:
     return np.ndarray((n, length), values.dtype, values, 0, (hop * values.itemsize, values.itemsize))
 
 
+@cache
+def _hann(n: int) -> NDArray[np.float64]:
+    """Periodic, as `scipy.signal.get_window("hann", n)`; the same for all streams."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+
+
 class FeatureExtractor:
     """Samples of the open segment → log-mel frames in dB, one every hop.
 
@@ -106,8 +113,7 @@ class FeatureExtractor:
         if filterbank is None:
             filterbank = mel_filterbank(RATE_HZ, s.frame_samples, s.n_mels, s.fmin_hz, s.fmax_hz)
         self._filters = np.ascontiguousarray(filterbank.T)
-        # Periodic Hann window, as scipy.signal.get_window("hann", fftbins=True).
-        self._taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(s.frame_samples) / s.frame_samples)
+        self._taper = _hann(s.frame_samples)
         self._block_frames = block_frames
         self.block_samples = block_frames * s.hop_samples
         """`push` gives a block more for so many samples more."""

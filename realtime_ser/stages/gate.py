@@ -11,7 +11,8 @@ import webrtcvad
 from numpy.typing import NDArray
 
 from realtime_ser.settings import RATE_HZ, GateSettings
-from realtime_ser.stages.detector import FRAME_SAMPLES, SpectrumContext, speech_probability
+from realtime_ser.stages.calls import Steps, alone
+from realtime_ser.stages.detector import FRAME_SAMPLES, SpectrumContext, speech_steps
 
 _FLOOR_START_DBFS = -35.0
 """The floor begins at the first frame's level, but no higher than this: a recording may begin within a word."""
@@ -106,15 +107,17 @@ class FloorTracker:
         if level_dbfs <= SILENCE_DBFS:
             return self.floor_dbfs  # exact zeros tell nothing of the room
         if not self._quietest:
-            self._quietest.append(max(min(level_dbfs, _FLOOR_START_DBFS), _FLOOR_LOWEST_DBFS))
+            self._add(min(level_dbfs, _FLOOR_START_DBFS))
         self._block_power += 10 ** (level_dbfs / 10)
         self._block_frames += 1
         if self._block_frames == _FLOOR_BLOCK_FRAMES:
-            block_dbfs = 10 * math.log10(self._block_power / _FLOOR_BLOCK_FRAMES)
-            self._quietest.append(max(block_dbfs, _FLOOR_LOWEST_DBFS))
+            self._add(10 * math.log10(self._block_power / _FLOOR_BLOCK_FRAMES))
             self._block_power, self._block_frames = 0.0, 0
-        self.floor_dbfs = min(self._quietest)
         return self.floor_dbfs
+
+    def _add(self, block_dbfs: float) -> None:
+        self._quietest.append(max(block_dbfs, _FLOOR_LOWEST_DBFS))
+        self.floor_dbfs = min(self._quietest)
 
     def reset(self) -> None:
         """Forget everything, as if new."""
@@ -149,6 +152,10 @@ class SpeechGate:
 
     def push(self, samples: NDArray[np.float32]) -> list[GateOutput]:
         """Give float32 samples of shape (n,); get what its whole 20 ms frames are, in order, like ones together."""
+        return alone(self.steps(samples))
+
+    def steps(self, samples: NDArray[np.float32]) -> Steps[list[GateOutput]]:
+        """`push`, asking for each run of the detector (`stages/calls.py`)."""
         pending = np.concatenate((self._pending, samples))
         n_frames = len(pending) // FRAME_SAMPLES
         frames = pending[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)
@@ -158,7 +165,7 @@ class SpeechGate:
         # In pieces: a whole recording at once would need thirty times its size.
         for start in range(0, n_frames, _FRAMES_AT_ONCE):
             part = slice(start, start + _FRAMES_AT_ONCE)
-            outputs += self._listen(frames[part], levels[part])
+            outputs += yield from self._listen(frames[part], levels[part])
         return outputs
 
     def flush(self) -> list[SpeechClosed]:
@@ -182,7 +189,7 @@ class SpeechGate:
         self._shut_frames = 0
         self._around = np.empty(0, np.float32)
 
-    def _listen(self, frames: NDArray[np.float32], levels: NDArray[np.float64]) -> list[GateOutput]:
+    def _listen(self, frames: NDArray[np.float32], levels: NDArray[np.float64]) -> Steps[list[GateOutput]]:
         """All that needs no decision is computed for many frames at once; then they are gone through one by one."""
         audible = levels > SILENCE_DBFS
         heard = FrameLevels(levels, np.array([self._floor.push(level) for level in levels.tolist()]))
@@ -202,7 +209,8 @@ class SpeechGate:
                 awake = unvoiced[n_heard] < self._recent_frames or self._open
                 if awake and levels[i] >= self._settings.min_level_dbfs:
                     if probabilities is None:
-                        probabilities = [0.0] * n_heard + speech_probability(contexts[n_heard:]).tolist()
+                        heard_as = yield from speech_steps(contexts[n_heard:])
+                        probabilities = [0.0] * n_heard + heard_as.tolist()
                     speech = probabilities[n_heard] >= self._threshold()
                 n_heard += 1
             if self._open:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from realtime_ser.stages.calls import Call, run_together
+from realtime_ser.stages.detector import BANDS, CONTEXT_FRAMES, speech_steps
 from realtime_ser.stages.model import Model, load_model, models_folder
 
 MOST = 16
@@ -46,6 +47,18 @@ def head_call(model: Model, n: int, rng: np.random.Generator) -> Call:
     return call(model.head().steps([rng.normal(0, 1, (n, model.contract.dim)).astype(np.float32)]))
 
 
+def detector_call(n: int, rng: np.random.Generator) -> Call:
+    return call(speech_steps(rng.normal(10, 15, (n, CONTEXT_FRAMES * 2 * BANDS)).astype(np.float32)))
+
+
+def check_many_as_one(calls: list[Call]) -> None:
+    expected = [one.session.run(one.outputs, one.feed) for one in calls]
+    for n in range(1, MOST + 1):
+        for given, wanted in zip(run_together(calls[:n]), expected, strict=False):
+            for a, b in zip(given, wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     "asked", [(encoder_call, n) for n in range(5)] + [(head_call, n) for n in (8, 16, 31, 48, 160)]
 )
@@ -54,9 +67,10 @@ def test_a_run_for_many_streams_gives_each_what_it_gets_alone(
 ) -> None:
     rng = np.random.default_rng(0)
     ask, n = asked
-    calls = [ask(bundled, n, rng) for _ in range(MOST)]
-    expected = [one.session.run(one.outputs, one.feed) for one in calls]
-    for n in range(1, MOST + 1):
-        for given, wanted in zip(run_together(calls[:n]), expected, strict=False):
-            for a, b in zip(given, wanted, strict=True):
-                np.testing.assert_array_equal(a, b)
+    check_many_as_one([ask(bundled, n, rng) for _ in range(MOST)])
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 12, 13, 100])
+def test_the_detector_hears_many_streams_as_it_hears_one(n: int) -> None:
+    rng = np.random.default_rng(0)
+    check_many_as_one([detector_call(n, rng) for _ in range(MOST)])

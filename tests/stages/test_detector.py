@@ -7,7 +7,8 @@ import pytest
 import soxr
 from numpy.typing import NDArray
 
-from realtime_ser.stages.detector import FRAME_SAMPLES, SpectrumContext, speech_probability
+from realtime_ser.stages.calls import alone
+from realtime_ser.stages.detector import FRAME_SAMPLES, SpectrumContext, speech_steps
 from realtime_ser.stages.gate import FloorTracker, level_dbfs
 
 Demo = tuple[NDArray[np.int16], int]
@@ -24,7 +25,7 @@ def run(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.f
     frames = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
     floor = FloorTracker()
     contexts = SpectrumContext().push(frames, np.array([floor.push(level) for level in level_dbfs(frames).tolist()]))
-    return contexts, speech_probability(contexts)
+    return contexts, alone(speech_steps(contexts))
 
 
 def test_a_gain_changes_nothing_once_the_floor_is_known(speech: NDArray[np.float32]) -> None:
@@ -56,4 +57,4 @@ def test_frames_at_once_or_one_by_one_are_the_same_to_the_last_bit(speech: NDArr
     whole, single = SpectrumContext().push(frames, floors), SpectrumContext()
     singly = [single.push(frames[i : i + 1], floors[i : i + 1]) for i in range(200)]
     assert np.concatenate(singly).tobytes() == whole.tobytes()
-    assert np.concatenate([speech_probability(c) for c in singly]).tobytes() == speech_probability(whole).tobytes()
+    assert np.concatenate([alone(speech_steps(c)) for c in singly]).tobytes() == alone(speech_steps(whole)).tobytes()
