@@ -219,7 +219,7 @@ def join_pieces(
         if out is None:
             out = LineFile(csv, "overwrite", str(first_line(piece.csv)).rstrip("\n"))
             sidecar_path(piece.csv).replace(sidecar_path(csv))
-        if rows := "\n".join(renumbered_rows(piece.csv, name, utterances)):
+        if rows := renumbered_rows(piece.csv, name, utterances):
             out.write(rows)
         pool.push(piece.utterances)
         utterances += len(piece.utterances)

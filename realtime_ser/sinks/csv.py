@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -210,16 +210,14 @@ def _line(cells: Iterable[Any]) -> str:
     return line.getvalue()
 
 
-def renumbered_rows(piece: Path, file: str, utterances: int) -> Iterator[str]:
-    """The rows of a timeline of a piece of `file`, which so many utterances come before."""
-    # Before the seventh comma behind it nothing but numbers and words of ours stands in a row.
-    start = len(_line([file_cell(file), ""]))
-    with piece.open(encoding="utf-8", newline="") as rows:
-        next(rows, None)
-        for row in rows:
-            *cells, utterance, rest = row[start:-1].split(",", 6)
-            number = str(int(utterance) + utterances) if utterance else ""
-            yield row[:start] + ",".join((*cells, number, rest))
+def renumbered_rows(piece: Path, file: str, utterances: int) -> str:
+    """The rows of a timeline of a piece of `file`, which so many utterances come before; without the last line end."""
+    with piece.open(encoding="utf-8", newline="") as timeline:
+        timeline.readline()
+        rows = timeline.read().removesuffix("\n")
+    # Before the seventh comma behind its name nothing but numbers and words of ours stands in a row.
+    numbered = re.compile(f"^({re.escape(_line([file_cell(file), '']))}(?:[^,\n]*,){{5}})([0-9]+)", re.MULTILINE)
+    return numbered.sub(lambda row: f"{row[1]}{int(row[2]) + utterances}", rows) if utterances else rows
 
 
 def sidecar_path(path: Path) -> Path:

@@ -41,7 +41,8 @@ class RestFinder:
         steps_per_s = 1 if rate_hz % _STEPS_PER_S else _STEPS_PER_S
         self._step_samples = rate_hz // steps_per_s
         self._period_samples = settings.every_s * rate_hz
-        self._frames = np.linspace(0, self._step_samples, _FRAMES_PER_S // steps_per_s + 1).astype(np.intp)
+        frames = np.linspace(0, self._step_samples, _FRAMES_PER_S // steps_per_s + 1).astype(np.intp)
+        self._frames, self._sizes = frames[:-1], np.diff(frames)
         self._silent = 10 ** (settings.silent_dbfs / 10)
         self._ratio = 10 ** (settings.range_db / 10)
         self._at = round(begun_s * rate_hz)
@@ -82,7 +83,7 @@ class RestFinder:
         self._kept_samples = 0
         if (self._at - self._step_samples) % self._period_samples == 0:
             self._ranges.clear()  # what is before a period has no say in it
-        means = np.add.reduceat(power, self._frames[:-1]) / np.diff(self._frames)
+        means = np.add.reduceat(power, self._frames) / self._sizes
         self._ranges.append((float(means.min()), float(means.max())))
         if len(self._ranges) < (self._ranges.maxlen or 0):
             return False
