@@ -134,6 +134,7 @@ def _hear(work: Work, span: Span, csv: Path, stopped: Callable[[], bool], known:
                 sink.write(event)
 
     interrupted = ended = False
+    # It ends at the first rest behind `until_s`, which so many samples come before.
     finder, before = None, 0
     if span.until_s is not None:
         finder = RestFinder(work.settings.rest, source.rate_hz, span.until_s)
