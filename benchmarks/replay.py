@@ -36,9 +36,11 @@ def make_recording(path: Path, hours: float) -> float:
     return repeats * len(once) / 48_000
 
 
-def one_core() -> None:
+def one_core(number: int = 0) -> None:
+    """Be on one of this process' cores from now on, where the system lets it choose."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
 def run(recording: Path, csv: Path, *options: str) -> tuple[float, float]:

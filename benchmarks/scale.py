@@ -2,8 +2,9 @@
 
 `python -m benchmarks.scale [--files 8] [--minutes 10] [--runs 3]`. Makes 48 kHz recordings by repeating the demo and
 analyses them with one process, two, and two workers of a local Dask cluster, in turn, and with two processes one
-recording as long as all; besides, it only reads them, and reads and resamples them. Prints medians. Nothing is
-asserted.
+recording as long as all. Two programs that know nothing of each other, each on a core with half the recordings, tell
+what the machine itself gains by its second core. Besides, it only reads them, and reads and resamples them. Prints
+medians. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -26,17 +27,40 @@ from realtime_ser.sources.file import FileSource
 from realtime_ser.stages.resample import Resampler
 
 
+def command(places: list[Path], out: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "realtime_ser", "analyze", *map(str, places), "--out", str(out), *options]
+
+
 def analyzed(folder: Path, *options: str) -> float:
-    """Wall seconds of the whole program; with one process on one core, without options on the whole machine."""
+    """Wall seconds of the whole program; without options on one core, with them on the whole machine."""
     out = folder.with_name("out")
     shutil.rmtree(out, ignore_errors=True)
     begun = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "realtime_ser", "analyze", str(folder), "--out", str(out), *options],
+        command([folder], out, *options),
         stderr=subprocess.DEVNULL,
         check=True,
         preexec_fn=one_core if os.name == "posix" and not options else None,
     )
+    return time.perf_counter() - begun
+
+
+def apart(folder: Path) -> float:
+    """Wall seconds of two programs at once, each on a core of its own."""
+    out = folder.with_name("out")
+    shutil.rmtree(out, ignore_errors=True)
+    paths = sorted(folder.iterdir())
+    begun = time.perf_counter()
+    programs = [
+        subprocess.Popen(
+            command(paths[i::2], out / str(i)),
+            stderr=subprocess.DEVNULL,
+            preexec_fn=partial(one_core, i) if os.name == "posix" else None,
+        )
+        for i in range(2)
+    ]
+    if any(program.wait() for program in programs):
+        sys.exit("a program failed")
     return time.perf_counter() - begun
 
 
@@ -74,6 +98,7 @@ def main() -> None:
             "one process": partial(analyzed, folder),
             "--jobs 2": partial(analyzed, folder, "--jobs", "2"),
             "--jobs 2, one recording": partial(analyzed, long, "--jobs", "2"),
+            "two programs apart": partial(apart, folder),
             "--scheduler local --jobs 2": partial(analyzed, folder, "--scheduler", "local", "--jobs", "2"),
             "only read (WAV)": partial(read, folder, resample=False),
             "only read and resampled": partial(read, folder, resample=True),
