@@ -20,7 +20,7 @@ FEATURES = FeatureSettings()
 TAPS = 8
 """Of the interpolation, to either side."""
 PHASES = 512
-"""Its weights are those of the nearest of so many places between two samples: of white noise that is wrong by -60 dB."""
+"""Its weights are those of the nearest of so many places between two samples: white noise is off by -60 dB."""
 
 
 @dataclass(frozen=True)

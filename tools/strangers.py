@@ -76,14 +76,20 @@ def alarms(answers: Answers) -> str:
     )
 
 
-def unseen_sentences(without: Answers, whole: Answers, six: Sequence[str], texts: Sequence[str]) -> Lines:
-    """Both models on sentences that one of them never heard, and on the rest."""
+def unseen_sentences(without: Answers, whole: Answers, six: Sequence[str], texts: Sequence[str], more: str) -> Lines:
+    """Both models on sentences that one of them never heard, and on the rest; `more`: what else it never heard."""
     rows = [
         [what, answers.part(lambda c: c.text in texts).uar(six), answers.part(lambda c: c.text not in texts).uar(six)]
-        for what, answers in (("the sibling without these sentences", without), ("the shipped model", whole))
+        for what, answers in ((f"the sibling without these sentences{more}", without), ("the shipped model", whole))
     ]
     told = f"Sentences {', '.join(texts)}, said by the validation speakers."
     return [told, *table(["", "on those sentences", "on the other nine"], rows)]
+
+
+def besides(left_out: Sequence[str], named: Sequence[str]) -> str:
+    """What a sibling did without but for that which is named anyway."""
+    others = [name for name in left_out if name not in named]
+    return f" (and without {', '.join(others)})" if others else ""
 
 
 def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str], load_: Callable[[str], list[Clip]],
@@ -101,13 +107,14 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
         for name in left_out:
             if name == COMMANDS:
                 answers = ask([c for c in load_(name) if c.text == HELD_OUT_KEYWORD], model, as_is, name)
-                commands = [f"Trained without any such recordings: {alarms(answers)}"]
+                commands = [f"Trained without any such recordings{besides(left_out, [name])}: {alarms(answers)}"]
             elif name not in known and name not in strangers:
                 strangers[name] = ask(load_(name), model, as_is, name)
                 row = outside(strangers[name])
                 corpora_rows.append([*row, ", ".join(x for x in left_out if x not in texts)])
         if texts:
-            sentences = unseen_sentences(ask(validation, model, as_is, "sentences"), whole, six, texts)
+            without = ask(validation, model, as_is, "sentences")
+            sentences = unseen_sentences(without, whole, six, texts, besides(left_out, texts))
     lines: Lines = []
     if corpora_rows:
         lines += ["", "## Corpora left out", "",

@@ -171,10 +171,15 @@ def test_killed_again_and_again_and_resumed_nothing_is_twice_and_nothing_is_miss
     # However fast the machine is, no quarter of the work ends it, so three kills at least come before the end.
     quarter_s = (time.monotonic() - began) / 4
     command = [sys.executable, "-m", "realtime_ser", "analyze", folder, result, out, "--resume", "--jobs", "2"]
+    left = tmp_path / "left"  # what a killed program could not remove
+    left.mkdir()
+    environment = os.environ | {"TMPDIR": str(left)}
     random = Random(7)
     kills = 0
     while True:
-        process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            [*map(str, command)], stderr=subprocess.PIPE, env=environment, start_new_session=True
+        )
         try:
             # Its processes hold its stderr: that this returns says that they have ended as well.
             _, errors = process.communicate(timeout=random.uniform(0.2, 1) * quarter_s)
