@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
+from itertools import accumulate
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
@@ -22,13 +23,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from realtime_ser.cli import options, places
-from realtime_ser.cli.pieces import Piece, Span, hear_piece, spans_of
+from realtime_ser.cli.pieces import Piece, Plan, Span, hear_piece, plans_of
 from realtime_ser.cli.work import Outcome, Rows, Work, analyze_recording, join_recording
 from realtime_ser.errors import SinkError, SourceError, UsageError
 from realtime_ser.printable import plain_console, printable, say
 from realtime_ser.signals import StopRequested, StopSignals, leave_to_parent
 
 if TYPE_CHECKING:
+    from ctypes import Array, c_double
+
     from realtime_ser.session import Beginning
     from realtime_ser.sinks.csv import CsvSink
 
@@ -241,26 +244,28 @@ def _running(
         from realtime_ser.cli.cluster import on_cluster
 
         return on_cluster(work, scheduler, jobs, signals)
-    spans = spans_of(work, jobs)
-    if sum(map(len, spans)) == 1 or jobs == 1:
+    plans = plans_of(work, jobs) if jobs > 1 else []
+    if sum(len(plan.spans) for plan in plans) > 1:
+        return _in_processes(work, plans, jobs, signals, bar)
 
-        def stopped() -> bool:
-            return signals.received is not None
+    def stopped() -> bool:
+        return signals.received is not None
 
-        return nullcontext(partial(analyze_recording, item, stopped, bar.heard) for item in work)
-    return _in_processes(work, spans, jobs, signals, bar)
+    return nullcontext(partial(analyze_recording, item, stopped, bar.heard) for item in work)
 
 
 @contextmanager
 def _in_processes(
-    work: list[Work], spans: list[list[Span]], jobs: int, signals: StopSignals, bar: ProgressBar
+    work: list[Work], plans: list[Plan], jobs: int, signals: StopSignals, bar: ProgressBar
 ) -> Iterator[Iterator[Result]]:
     context = get_context("spawn")
-    stop = context.Event()
+    slots = [0, *accumulate(len(plan.spans) for plan in plans)]
+    # Without a lock, which a process that is killed might hold: each slot has one writer.
+    stop, heard_s = context.Event(), context.RawArray("d", slots[-1])
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # in those processes: there are as many as there are cores
     with (
         tempfile.TemporaryDirectory(prefix="realtime-ser-") as folder,
-        ProcessPoolExecutor(min(jobs, sum(map(len, spans))), context, _begin_worker, (stop,)) as pool,
+        ProcessPoolExecutor(min(jobs, slots[-1]), context, _begin_worker, (stop, heard_s)) as pool,
     ):
         futures: list[Future[Any]] = []
 
@@ -269,11 +274,13 @@ def _in_processes(
             futures.append(future)
             return future
 
-        def result(future: Future[T]) -> T | None:
+        def result(number: int, future: Future[T]) -> T | None:
             try:
                 with signals.waiting():
                     while not future.done():
                         wait([future], _LONGEST_WAIT_S)
+                        so_far_s, whole_s = sum(heard_s[slots[number] : slots[number + 1]]), plans[number].duration_s
+                        bar.heard(so_far_s, min(so_far_s / whole_s, 1.0) if whole_s else 0.0)
                     return future.result()
             except StopRequested:
                 # The workers are told: each closes its session, and what it heard is kept.
@@ -283,17 +290,19 @@ def _in_processes(
                 return None if future.cancelled() else future.result()
 
         def begun(number: int) -> Result:
-            item, parts = work[number], spans[number]
+            item, parts = work[number], plans[number].spans
             if len(parts) == 1:
-                return partial(result, submit(_work, item))
+                return partial(result, number, submit(_work, slots[number], item))
             csvs = [Path(folder, f"{number}-{i}.csv") for i in range(len(parts))]
-            heard = [submit(_piece, item, part, csv) for part, csv in zip(parts, csvs, strict=True)]
+            heard = [
+                submit(_piece, slot, item, part, csv)
+                for slot, (part, csv) in enumerate(zip(parts, csvs, strict=True), slots[number])
+            ]
 
             def in_order() -> Iterator[Piece]:
-                for i, future in enumerate(heard, 1):
-                    if (piece := result(future)) is None:
+                for future in heard:
+                    if (piece := result(number, future)) is None:
                         return
-                    bar.heard(piece.end_s, i / len(heard))
                     yield piece
                     piece.csv.unlink()
 
@@ -315,11 +324,13 @@ def _in_processes(
 
 
 _stop: ProcessEvent
+_heard_s: Array[c_double]
+"""How much was heard of each piece."""
 
 
-def _begin_worker(stop: ProcessEvent) -> None:
-    global _stop
-    _stop = stop
+def _begin_worker(stop: ProcessEvent, heard_s: Array[c_double]) -> None:
+    global _stop, _heard_s
+    _stop, _heard_s = stop, heard_s
     leave_to_parent(sigterm=False)  # with it a pool that lost a process ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -332,9 +343,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(item: Work) -> Outcome:
-    return analyze_recording(item, _stop.is_set)
+def _work(slot: int, item: Work) -> Outcome:
+    def heard(audio_s: float, _: float) -> None:
+        _heard_s[slot] = audio_s
+
+    return analyze_recording(item, _stop.is_set, heard)
 
 
-def _piece(item: Work, span: Span, csv: Path) -> Piece:
-    return hear_piece(item, span, csv, _stop.is_set)
+def _piece(slot: int, item: Work, span: Span, csv: Path) -> Piece:
+    def heard(audio_s: float) -> None:
+        _heard_s[slot] = audio_s
+
+    return hear_piece(item, span, csv, _stop.is_set, heard)

@@ -41,6 +41,16 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How a recording is to be heard."""
+
+    duration_s: float
+    """As its header has it; 0 if that cannot be told here."""
+    spans: list[Span]
+    """One where nothing is won by more, or where pieces would not make the same timeline."""
+
+
+@dataclass(frozen=True)
 class Piece:
     """What was heard in a span."""
 
@@ -55,14 +65,11 @@ class Piece:
     interrupted: bool = False
 
 
-def spans_of(work: Sequence[Work], jobs: int) -> list[list[Span]]:
-    """Each recording's pieces for so many processes: one where nothing is won, or where pieces would not make the same
-    timeline."""
-    if jobs == 1:
-        return [[Span(0, None)] for _ in work]
+def plans_of(work: Sequence[Work], jobs: int) -> list[Plan]:
+    """For each recording, how so many processes hear all of them."""
     lengths = [_length(item) for item in work]
     left_s = sum(duration_s for duration_s, _ in lengths)
-    spans = []
+    plans = []
     for item, (duration_s, cuttable) in zip(work, lengths, strict=True):
         every_s = item.settings.rest.every_s
         starts = [0]
@@ -72,9 +79,9 @@ def spans_of(work: Sequence[Work], jobs: int) -> list[list[Span]]:
             if start + every_s > duration_s:
                 break
             starts.append(start)
-        spans.append([Span(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)])
+        plans.append(Plan(duration_s, [Span(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]))
         left_s -= duration_s
-    return spans
+    return plans
 
 
 def _length(work: Work) -> tuple[float, bool]:
@@ -91,16 +98,38 @@ def _length(work: Work) -> tuple[float, bool]:
 
 
 def hear_piece(
-    work: Work, span: Span, csv: Path, stopped: Callable[[], bool] = lambda: False, known: Beginning | None = None
+    work: Work,
+    span: Span,
+    csv: Path,
+    stopped: Callable[[], bool] = lambda: False,
+    heard: Callable[[float], None] = lambda _: None,
+    known: Beginning | None = None,
 ) -> Piece:
-    """Write the rows of a span to `csv`; `known` is what came before it, if that is known already."""
+    """Write the rows of a span to `csv`.
+
+    Parameters
+    ----------
+    stopped
+        Asked before each block.
+    heard
+        Told after each block how many seconds of the span were heard.
+    known
+        What came before the span, if that is known already.
+    """
     try:
-        return _hear(work, span, csv, stopped, known)
+        return _hear(work, span, csv, stopped, heard, known)
     except RealtimeSerError as error:
         return Piece(csv, error=str(error))
 
 
-def _hear(work: Work, span: Span, csv: Path, stopped: Callable[[], bool], known: Beginning | None) -> Piece:
+def _hear(
+    work: Work,
+    span: Span,
+    csv: Path,
+    stopped: Callable[[], bool],
+    heard: Callable[[float], None],
+    known: Beginning | None,
+) -> Piece:
     from realtime_ser.events import SpeechEnded
     from realtime_ser.session import Beginning, Session
     from realtime_ser.sinks.csv import CsvSink
@@ -147,6 +176,7 @@ def _hear(work: Work, span: Span, csv: Path, stopped: Callable[[], bool], known:
             ended = True  # nothing is left inside the session
         before = max(0, before - len(block))
         deliver(session.push(block, source.rate_hz))
+        heard(session.clock_s - begin_s)
         if ended:
             break
     if not ended:

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from realtime_ser.cli.pieces import Piece, Span, hear_piece, spans_of
+from realtime_ser.cli.pieces import Piece, Span, hear_piece, plans_of
 from realtime_ser.cli.places import Recording
 from realtime_ser.cli.work import Outcome, Rows, Work, analyze_recording, join_recording
 from realtime_ser.session import Beginning
@@ -41,7 +41,7 @@ def order(recording: Path, result: Path, rows: Rows = "hop", **changes: Any) -> 
 
 
 def in_pieces(work: Work, folder: Path, jobs: int = 2) -> tuple[Outcome, list[Piece]]:
-    (spans,) = spans_of([work], jobs)
+    spans = plans_of([work], jobs)[0].spans
     assert len(spans) > 1
     pieces = [hear_piece(work, span, folder / f"{i}.csv") for i, span in enumerate(spans)]
 
@@ -79,34 +79,50 @@ def test_what_only_the_whole_tells_is_told_where_it_would_be(
 def test_what_cannot_be_cut_is_heard_whole(tmp_path: Path, demo: Demo) -> None:
     recording = talk(tmp_path / "t.wav", demo, 1)
     work = order(recording, tmp_path / "t.csv")
-    whole = [[Span(0, None)]]
-    assert spans_of([work], 1) == whole
-    assert spans_of([replace(work, channel="each")], 2) == whole
-    assert spans_of([replace(work, settings=SessionSettings())], 2) == whole  # too short
+    whole = [Span(0, None)]
+
+    def spans_of(work: Work) -> list[Span]:
+        return plans_of([work], 2)[0].spans
+
+    assert len(spans_of(work)) > 1
+    assert spans_of(replace(work, channel="each")) == whole
+    assert spans_of(replace(work, settings=SessionSettings())) == whole  # too short
     lossy = tmp_path / "t.ogg"
     soundfile.write(lossy, *soundfile.read(recording))
-    assert spans_of([order(lossy, tmp_path / "t.csv")], 2) == whole
+    assert spans_of(order(lossy, tmp_path / "t.csv")) == whole
     (tmp_path / "bad.wav").write_bytes(b"not audio")
-    assert spans_of([order(tmp_path / "bad.wav", tmp_path / "t.csv")], 2) == whole
+    assert spans_of(order(tmp_path / "bad.wav", tmp_path / "t.csv")) == whole
 
 
 def test_pieces_are_large_first_and_small_at_the_end(tmp_path: Path, demo: Demo) -> None:
     recording = talk(tmp_path / "t.wav", demo, 4)  # 112 s
-    plan = spans_of([order(recording, tmp_path / f"{i}.csv") for i in range(3)], 2)
-    for spans in plan:
+    plans = plans_of([order(recording, tmp_path / f"{i}.csv") for i in range(3)], 2)
+    for spans in (plan.spans for plan in plans):
         assert spans[0].from_s == 0
         assert spans[-1].until_s is None
         assert all(a.until_s == b.from_s for a, b in pairwise(spans))
-    lengths_s = [[b.from_s - a.from_s for a, b in pairwise(spans)] for spans in plan]
+    lengths_s = [[b.from_s - a.from_s for a, b in pairwise(plan.spans)] for plan in plans]
     assert lengths_s[0][0] == 40  # an eighth of all, in whole periods
     assert set(lengths_s[-1]) == {10}
     assert all(b <= a for a, b in pairwise(chain.from_iterable(lengths_s)))
 
 
+def test_pieces_tell_on_the_way_how_much_was_heard(tmp_path: Path, demo: Demo) -> None:
+    work = order(talk(tmp_path / "t.wav", demo, 2), tmp_path / "t.csv")
+    (plan,) = plans_of([work], 2)
+    total_s = 0.0
+    for i, span in enumerate(plan.spans):
+        told: list[float] = []
+        hear_piece(work, span, tmp_path / f"{i}.csv", heard=told.append)
+        assert told == sorted(told)
+        total_s += told[-1] if told else 0
+    assert total_s == pytest.approx(plan.duration_s, abs=0.001)
+
+
 def test_a_damaged_piece_is_told_and_an_interrupted_one_keeps_what_was_heard(tmp_path: Path, demo: Demo) -> None:
     recording = talk(tmp_path / "t.wav", demo, 2)
     work = order(recording, tmp_path / "t.csv")
-    (spans,) = spans_of([work], 2)
+    spans = plans_of([work], 2)[0].spans
     first = hear_piece(work, spans[0], tmp_path / "0.csv")
     second = hear_piece(work, spans[1], tmp_path / "1.csv", stopped=lambda: True)
     outcome = join_recording(work, spans, iter([first, second]), lambda s, k: second)
