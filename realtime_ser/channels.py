@@ -13,6 +13,7 @@ from realtime_ser.errors import SettingsError
 from realtime_ser.events import Event
 from realtime_ser.session import Session
 from realtime_ser.stages.monitor import Notice
+from realtime_ser.stages.resample import checked_rate
 
 
 class ChannelSessions:
@@ -50,16 +51,17 @@ class ChannelSessions:
         """Give samples of shape (n, channels); raises SettingsError if a channel is not among them."""
         if block.ndim != 2 or block.shape[1] < max(self._sessions):
             raise SettingsError(f"channel {max(self._sessions)} of audio of shape {block.shape}", "give (n, channels)")
-        if sample_rate != self._rate_hz:
-            self._rate_hz, self._samples = sample_rate, 0
+        rate_hz = checked_rate(sample_rate)
+        if rate_hz != self._rate_hz:
+            self._rate_hz, self._samples = rate_hz, 0
         # Cut at fixed places: so the order of two channels' events does not depend on the caller's blocks either.
-        step = sample_rate // 50
+        step = rate_hz // 50
         first = -self._samples % step
         self._samples += len(block)
         found: list[Event] = []
         for start, end in pairwise((0, *range(first or step, len(block), step), len(block))):
             piece = block[start:end]
-            given = [s.push(piece[:, channel - 1], sample_rate) for channel, s in self._sessions.items()]
+            given = [s.push(piece[:, channel - 1], rate_hz) for channel, s in self._sessions.items()]
             found += _in_order(given)
         return found
 

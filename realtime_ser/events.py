@@ -77,23 +77,23 @@ class Measurement(Event):
     state: State
     utterance: int | None = None
     label: str | None = None
-    """The smoothed trace's label; None in silence and while abstaining."""
+    """The smoothed trace's, of an utterance or a file that of all its speech; None in silence and while abstaining."""
     label_raw: str | None = None
     """The most probable label of this window alone."""
     confidence: float | None = None
-    """Smoothed probability of the leading label."""
+    """Probability of `label`, smoothed as it is; while abstaining of the one that would be named."""
     scores: Mapping[str, float]
     scores_smooth: Mapping[str, float]
     arousal: float | None = None
     valence: float | None = None
     level_dbfs: float | None = None
-    """RMS level of the hop; None for digital silence."""
+    """RMS level of the hop, or of the speech of an utterance or a file; None for digital silence."""
     snr_db: float | None = None
     """Level above the gate's noise floor; None in silence."""
     clipped: int = 0
-    """Samples of the hop at full scale."""
+    """Samples at full scale, of what `level_dbfs` speaks of."""
     latency_ms: float | None = None
-    """From the push of the last sample to this event; None when not live."""
+    """From the push of the last sample to this event; None for a file."""
     wall_time: str | None = None
 
 

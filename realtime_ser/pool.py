@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime_ser.errors import RealtimeSerError, SettingsError
+from realtime_ser.errors import SettingsError
 from realtime_ser.events import Event
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.calls import Call, Outputs, Steps, run_together
-from realtime_ser.stages.resample import check_rate, to_float32
+from realtime_ser.stages.resample import checked_rate, to_float32
 
 Act = Callable[[Session], list[Event]]
 OVERLOAD = "pool_overload"
@@ -36,7 +36,7 @@ class Heard:
 
     key: str
     events: list[Event]
-    error: RealtimeSerError | None = None
+    error: Exception | None = None
     """Why the stream is no longer in the pool."""
 
 
@@ -158,13 +158,14 @@ class SessionPool:
         SettingsError
             For a stream that is not in the pool or is closing, or samples or a rate that are no audio.
         """
-        check_rate(sample_rate)
+        rate_hz = checked_rate(sample_rate)
         samples = to_float32(np.array(block))
         with self._changed:
             stream = self._open(key)
-            if stream.waiting_s and stream.waiting_s + len(samples) / sample_rate > self._longest_wait_s:
+            # What waits for more of its own to come has not been kept waiting.
+            if key in self._due and stream.waiting_s + len(samples) / rate_hz > self._longest_wait_s:
                 stream.lose()
-            stream.add(samples, sample_rate)
+            stream.add(samples, rate_hz)
             self._look(key, stream)
 
     def call(self, key: str, act: Act) -> None:
@@ -254,6 +255,6 @@ def _steps(key: str, session: Session, todo: list[_Audio | Act], since: float) -
                 events += yield from session.steps(np.concatenate(item.blocks), item.rate_hz, since)
             else:
                 events += item(session)
-    except RealtimeSerError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller's own `act` too, other streams go on
         return Heard(key, events, error)
     return Heard(key, events)

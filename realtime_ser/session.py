@@ -34,10 +34,11 @@ from realtime_ser.stages.gate import (
 from realtime_ser.stages.model import Model, load_model
 from realtime_ser.stages.monitor import InputMonitor, Levels, Notice, bad_samples
 from realtime_ser.stages.profile import Profile
-from realtime_ser.stages.resample import Resampler, to_float32
+from realtime_ser.stages.resample import Resampler, checked_rate, to_float32
 from realtime_ser.stages.rest import RestFinder
 from realtime_ser.stages.scorer import Scored, Scorer
 from realtime_ser.stages.trace import AFFECT_SOURCE
+from realtime_ser.stages.window import LONGEST_UTTERANCE_S
 from realtime_ser.stages.window_model import WindowModel
 from realtime_ser.tally import Tally
 
@@ -125,6 +126,9 @@ class Session:
         self._scorer = Scorer(self._model, s.window)
         self._hop_samples = round(s.window.hop_s * RATE_HZ)
         self._levels = Levels()
+        """Of the hop."""
+        self._spoken_levels = Levels(round(LONGEST_UTTERANCE_S * RATE_HZ) // FRAME_SAMPLES)
+        """Of the utterance, as far as its measurement looks back."""
         self._closed = False
         self._beginning = beginning or Beginning(0, 0, Tally(contract.labels, self._hop_samples))
         self._tally = self._beginning.tally
@@ -189,20 +193,23 @@ class Session:
         if self._closed:
             raise SettingsError("push after flush", "begin a new Session")
         begun = time.perf_counter() if arrived is None else arrived
+        rate_hz = checked_rate(sample_rate)
         samples = to_float32(np.asarray(block))
         self._created()
+        if not len(samples):
+            return self._log.take()  # of whatever rate and shape: nothing ends by it
         if self._resampler is None or (self._resampler.rate_hz, self._resampler.channels) != (
-            sample_rate,
+            rate_hz,
             samples.shape[1],
         ):
-            replacement = Resampler(sample_rate, samples.shape[1])
+            replacement = Resampler(rate_hz, samples.shape[1])
             yield from self._end_of_stretch(begun)
             self._resampler = replacement
             begun_s = self._beginning.at_s if self._rest is None else 0.0
-            self._rest = RestFinder(self._settings.rest, sample_rate, begun_s, rested=begun_s > 0)
+            self._rest = RestFinder(self._settings.rest, rate_hz, begun_s, rested=begun_s > 0)
         assert self._rest is not None  # made with the first resampler
         while len(samples):
-            part = samples[: _PIECE_S * sample_rate]
+            part = samples[: _PIECE_S * rate_hz]
             rest = self._rest.push(part)
             part = part[:rest]
             samples = samples[len(part) :]
@@ -233,7 +240,9 @@ class Session:
         return self._log.take()
 
     def mark(self, text: str) -> list[events.Event]:
-        """The user marks this moment."""
+        """The user marks this moment; not after `flush`."""
+        if self._closed:
+            raise SettingsError("mark after flush", "begin a new Session")
         self._created()
         self._log.add(events.Marker, self._clock(), self._clock(), text=text)
         return self._log.take()
@@ -353,12 +362,13 @@ class Session:
         if isinstance(opened := outputs[0], SpeechOpened):
             self._utterance += 1
             self._segment = opened
+            self._spoken_levels.clear()
             self._measurer.begin_utterance()
             self._log.add(events.SpeechStarted, opened.start, opened.at, utterance=self._utterance)
         for piece in (yield from self._scorer.steps(outputs)):
             self._pass(piece.frames)
             for scored in piece.windows:
-                self._score(scored, "hop", begun)
+                self._hop(scored, begun)
 
     def _pass(self, frames: FrameLevels) -> None:
         """The clock runs over some frames, and what they show of the input is told."""
@@ -374,7 +384,8 @@ class Session:
             piece = clipped.pop(0)
             counts[(self._base + piece.at - start - 1) // FRAME_SAMPLES] += piece.count
         levels_dbfs = frames.level_dbfs.tolist()
-        self._levels.add(levels_dbfs, float(frames.floor_dbfs[-1]), sum(counts))
+        for levels in (self._levels, self._spoken_levels) if self._segment else (self._levels,):
+            levels.add(levels_dbfs, float(frames.floor_dbfs[-1]), counts)
         notices += self._monitor.push(levels_dbfs, counts)
         for i, notice in sorted(notices, key=itemgetter(0)):
             self._at = start + (i + 1) * FRAME_SAMPLES
@@ -391,8 +402,9 @@ class Session:
         assert opened is not None  # the gate closes only what it opened
         hops, whole = yield from self._scorer.flush_steps()
         for scored in hops:
-            self._score(scored, "hop", begun)
-        measurement = self._score(whole[0], "utterance", begun) if whole else None
+            self._hop(scored, begun)
+        spoken = self._spoken_levels.take(behind=(closed.at - closed.speech_end) // FRAME_SAMPLES)
+        measurement = self._score(whole[0], "utterance", begun, spoken) if whole else None
         duration = closed.speech_end - opened.onset
         self._log.add(
             events.SpeechEnded,
@@ -408,12 +420,16 @@ class Session:
         if notice := self._tally.doubt():
             self._log.warn(notice, self._at)
 
-    def _score(self, scored: Scored, trigger: events.Trigger, begun: float) -> events.Measurement:
+    def _hop(self, scored: Scored, begun: float) -> None:
+        levels = self._levels.take()
+        for notice in self._monitor.speech(levels["level_dbfs"], levels["snr_db"]):
+            self._log.warn(notice, self._at)
+        self._score(scored, "hop", begun, levels)
+
+    def _score(
+        self, scored: Scored, trigger: events.Trigger, begun: float, levels: dict[str, Any]
+    ) -> events.Measurement:
         opened = self._segment
         assert opened is not None  # windows exist only inside a segment
-        levels = self._levels.take()
-        if trigger == "hop":
-            for notice in self._monitor.speech(levels["level_dbfs"], levels["snr_db"]):
-                self._log.warn(notice, self._at)
         start, end = opened.start + scored.start, opened.start + scored.end
         return self._measurer.speech(scored.posteriors, start, end, trigger, begun, utterance=self._utterance, **levels)

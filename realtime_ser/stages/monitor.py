@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,35 +71,41 @@ def doubt(shares: Mapping[str, float], scored_s: float) -> Notice | None:
 
 
 class Levels:
-    """Level, noise floor and clipped samples since they were last asked for."""
+    """Level, noise floor and clipped samples since they were last asked for, of the last `longest` frames at most."""
 
-    def __init__(self) -> None:
-        self.clear()
+    def __init__(self, longest: int | None = None) -> None:
+        self._levels_dbfs: deque[float] = deque(maxlen=longest)
+        self._clipped: deque[int] = deque(maxlen=longest)
+        self._floor_dbfs = SILENCE_DBFS
 
-    def add(self, levels_dbfs: Sequence[float], floor_dbfs: float, clipped: int) -> None:
-        """Take in the levels of some frames, the noise floor at the last, and how many samples are clipped."""
+    def add(self, levels_dbfs: Sequence[float], floor_dbfs: float, clipped: Sequence[int]) -> None:
+        """Take in the levels of some frames, the noise floor at the last, and how many samples of each are clipped."""
         self._levels_dbfs += levels_dbfs
         self._floor_dbfs = floor_dbfs
         self._clipped += clipped
 
-    def take(self) -> dict[str, Any]:
-        """The fields of a measurement that speak of level; `snr_db` is for speech alone."""
+    def take(self, behind: int = 0) -> dict[str, Any]:
+        """The fields of a measurement that speak of level, without the last `behind` frames.
+
+        `snr_db` is for speech alone.
+        """
+        levels_dbfs = list(self._levels_dbfs)[: len(self._levels_dbfs) - behind]
         # All at once and exactly: a sum of sums would depend on how the frames came.
-        power = math.fsum(10 ** (level / 10) for level in self._levels_dbfs)
-        level = 10 * math.log10(power / len(self._levels_dbfs)) if self._levels_dbfs else SILENCE_DBFS
+        power = math.fsum(10 ** (level / 10) for level in levels_dbfs)
+        level = 10 * math.log10(power / len(levels_dbfs)) if levels_dbfs else SILENCE_DBFS
         known = level > SILENCE_DBFS + 0.1
         fields = {
             "level_dbfs": level if known else None,
             "snr_db": level - self._floor_dbfs if known else None,
-            "clipped": self._clipped,
+            "clipped": sum(self._clipped),
         }
         self.clear()
         return fields
 
     def clear(self) -> None:
         """Forget what was added."""
-        self._levels_dbfs: list[float] = []
-        self._clipped = 0
+        self._levels_dbfs.clear()
+        self._clipped.clear()
         self._floor_dbfs = SILENCE_DBFS
 
 

@@ -13,6 +13,8 @@ from realtime_ser.errors import SettingsError
 from realtime_ser.settings import RATE_HZ
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
+MOST_CHANNELS = 64
+"""Of any device; what has more is a block of (channels, n)."""
 _LARGEST = np.float32(8)
 """Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums."""
 
@@ -23,12 +25,12 @@ def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
     Raises
     ------
     SettingsError
-        For another dtype or more than two dimensions.
+        For another dtype, more than two dimensions, or more channels than any device has.
     """
     if block.ndim == 1:
         block = block[:, None]
-    if block.ndim != 2 or block.shape[1] == 0:
-        raise SettingsError(f"audio of shape {block.shape}", "give (n,) or (n, channels)")
+    if block.ndim != 2 or not 1 <= block.shape[1] <= MOST_CHANNELS:
+        raise SettingsError(f"audio of shape {block.shape}", f"give (n,) or (n, channels), at most {MOST_CHANNELS}")
     if block.dtype == np.float32:
         return block
     if block.dtype.kind == "f":
@@ -42,10 +44,17 @@ def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
     raise SettingsError(f"audio of type {block.dtype}", "give int16, int32, uint8, float32 or float64")
 
 
-def check_rate(rate_hz: int) -> None:
-    """Raises SettingsError for a rate that no device has."""
-    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise SettingsError(f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz")
+def checked_rate(rate_hz: float) -> int:
+    """A rate as Python's own int: sound systems give 48000.0, and NumPy's integers overflow in a long session.
+
+    Raises
+    ------
+    SettingsError
+        For a rate that no device has.
+    """
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ or rate_hz != int(rate_hz):
+        raise SettingsError(f"sample rate of {rate_hz} Hz", f"use {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz, whole")
+    return int(rate_hz)
 
 
 def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -75,12 +84,11 @@ class Resampler:
     Raises
     ------
     SettingsError
-        For a rate or channel count that no device has.
+        For a rate that no device has.
     """
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        check_rate(rate_hz)
-        self.rate_hz = rate_hz
+        self.rate_hz = checked_rate(rate_hz)
         self.channels = channels
         self.reset()
 

@@ -1,0 +1,162 @@
+"""What a session's caller may do, and what its measurements of a whole utterance say of level."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from realtime_ser import Session, SessionPool
+from realtime_ser.errors import SettingsError
+from realtime_ser.events import Event, Measurement, SpeechEnded
+from realtime_ser.settings import SessionSettings, TraceSettings
+from realtime_ser.stages.model import Model
+from realtime_ser.timeline.pool import FilePool
+
+SPEECH_S = 20
+
+
+@pytest.fixture(scope="module")
+def speech(demo: tuple[NDArray[np.int16], int]) -> tuple[NDArray[np.float32], int]:
+    samples, rate_hz = demo
+    return samples[: SPEECH_S * rate_hz].astype(np.float32) / 2**15, rate_hz
+
+
+def heard(model: Model, samples: NDArray[np.float32], rate_hz: int) -> list[Event]:
+    session = Session(model)
+    return session.push(samples, rate_hz) + session.flush()
+
+
+def of_file(model: Model, events: list[Event]) -> Measurement:
+    found = FilePool(model.contract.labels, TraceSettings()).push(events)
+    assert found is not None
+    return found
+
+
+def test_an_utterance_and_a_file_tell_the_level_of_their_speech(
+    model: Model, speech: tuple[NDArray[np.float32], int]
+) -> None:
+    samples, rate_hz = speech
+    events = heard(model, samples, rate_hz)
+    levels_dbfs = []
+    for end in events:
+        if not isinstance(end, SpeechEnded) or end.end_s > SPEECH_S - 1:
+            continue  # the last one is cut off
+        spoken = end.measurement
+        assert spoken is not None
+        spoken_until_s = end.end_s - SessionSettings().gate.hangover_ms / 1000
+        of_it = samples[round((spoken_until_s - end.duration_s) * rate_hz) : round(spoken_until_s * rate_hz)]
+        assert spoken.level_dbfs == pytest.approx(10 * np.log10(np.mean(of_it**2)), abs=1)
+        hops = [e for e in events if isinstance(e, Measurement) and (e.utterance, e.trigger) == (end.utterance, "hop")]
+        assert spoken.snr_db == pytest.approx(np.median([h.snr_db for h in hops if h.snr_db]), abs=6)
+        levels_dbfs.append(spoken.level_dbfs)
+    assert len(levels_dbfs) >= 3
+    whole = of_file(model, events)
+    assert min(levels_dbfs) <= (whole.level_dbfs or 0) <= max(levels_dbfs)
+    assert 20 < (whole.snr_db or 0) < 50
+
+
+def test_what_is_clipped_in_an_utterance_is_counted_in_it_and_in_its_file(
+    model: Model, speech: tuple[NDArray[np.float32], int]
+) -> None:
+    samples, rate_hz = speech
+    events = heard(model, np.clip(30 * samples, -1, 1), rate_hz)
+    whole = [e.measurement.clipped for e in events if isinstance(e, SpeechEnded) and e.measurement]
+    by_hops = sum(e.clipped for e in events if isinstance(e, Measurement) and e.trigger == "hop")
+    assert 0.8 * by_hops < sum(whole) <= by_hops
+    assert of_file(model, events).clipped == sum(whole)
+
+
+def test_an_empty_block_ends_nothing(model: Model, speech: tuple[NDArray[np.float32], int]) -> None:
+    samples, rate_hz = speech
+    session, events = Session(model), []
+    for block in np.array_split(samples, 50):
+        events += session.push(block, rate_hz)
+        events += session.push(np.empty((0, 2), np.float32), 44_100)
+    events += session.flush()
+    expected = heard(model, samples, rate_hz)
+    assert [(e.type, e.start_s, e.end_s) for e in events] == [(e.type, e.start_s, e.end_s) for e in expected]
+
+
+@pytest.mark.parametrize("number", [float, np.float64, np.int32, np.int16])
+def test_a_rate_may_be_any_whole_number(
+    model: Model, speech: tuple[NDArray[np.float32], int], number: type[float]
+) -> None:
+    samples, rate_hz = speech
+    session, pool = Session(model), SessionPool(longest_wait_s=60)
+    pool.add("one", Session(model))
+    events = []
+    for block in np.array_split(samples, 5):
+        events += session.push(block, number(rate_hz))  # type: ignore[arg-type]  # as a caller without a type checker
+        pool.push("one", block, number(rate_hz))  # type: ignore[arg-type]
+    expected = [(e.type, e.end_s) for e in heard(model, samples, rate_hz)]
+    assert [(e.type, e.end_s) for e in events + session.flush()] == expected
+    pool.close("one")
+    assert [(e.type, e.end_s) for turn in pool.hear() for e in turn.events] == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "rate_hz", "match"),
+    [
+        (np.zeros((2, 16_000), np.float32), 16_000, "shape"),  # channels first
+        (np.zeros(160, np.float32), 44_100.5, "44100.5 Hz"),
+        (np.zeros(160, np.float32), float("nan"), "nan Hz"),
+    ],
+)
+def test_what_is_no_audio_is_refused_and_the_session_goes_on(
+    model: Model, speech: tuple[NDArray[np.float32], int], block: NDArray[np.float32], rate_hz: float, match: str
+) -> None:
+    samples, true_rate_hz = speech
+    session = Session(model)
+    with pytest.raises(SettingsError, match=match):
+        session.push(block, rate_hz)  # type: ignore[arg-type]
+    found = session.push(samples, true_rate_hz) + session.flush()
+    assert [e.type for e in found] == [e.type for e in heard(model, samples, true_rate_hz)]
+
+
+def test_nothing_is_marked_behind_the_end(model: Model) -> None:
+    session = Session(model)
+    session.flush()
+    with pytest.raises(SettingsError, match="mark after flush"):
+        session.mark("too late")
+
+
+def test_whatever_goes_wrong_in_one_stream_of_a_pool_others_are_heard(
+    model: Model, speech: tuple[NDArray[np.float32], int]
+) -> None:
+    samples, rate_hz = speech
+    pool = SessionPool(longest_wait_s=60)
+    for key in ("good", "bad"):
+        pool.add(key, Session(model))
+        pool.push(key, samples, rate_hz)
+    pool.call("bad", lambda session: [{}["no such key"]])
+    pool.close("good")
+    found: dict[str, Exception | None] = {}
+
+    def hear() -> None:
+        for turn in pool.hear():
+            found[turn.key] = turn.error
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    thread.join(30)
+    assert found["good"] is None
+    assert isinstance(found["bad"], KeyError)
+    assert len(pool) == 0
+
+
+def test_a_pool_loses_nothing_of_a_stream_that_was_not_kept_waiting(
+    model: Model, speech: tuple[NDArray[np.float32], int]
+) -> None:
+    samples, rate_hz = speech
+    pool = SessionPool(longest_wait_s=1.0)
+    pool.add("one", Session(model))
+    pool.push("one", samples[: rate_hz // 5], rate_hz)
+    assert list(pool.hear()) == []  # too little for a hop
+    pool.push("one", samples[rate_hz // 5 :][: round(0.9 * rate_hz)], rate_hz)
+    pool.close("one")
+    events = [event for turn in pool.hear() for event in turn.events]
+    assert "gap" not in {event.type for event in events}
+    assert events[-1].end_s == pytest.approx(1.1)
