@@ -82,7 +82,7 @@ class TraceSettings:
     """How posteriors become a trace a person can read."""
 
     time_constant_s: float = 3.0
-    """Of the exponential average of log posteriors, in seconds of speech."""
+    """Of the exponential average of log posteriors, in seconds of audio: in a pause, too, the past is forgotten."""
     enter_margin: float = 0.15
     """A new label takes over once it leads the current one by this much."""
     abstain_below: float = 0.4
