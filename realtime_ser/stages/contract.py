@@ -73,7 +73,7 @@ def parse_contract(text: str | None, kind: str, where: str) -> Contract:
         If it is missing, of a newer version, of another kind, or any field is missing or makes no sense.
     """
     if text is None:
-        raise ModelError(f"{where}: has no realtime_ser metadata", "write what docs/architecture.md asks for into it, or for a window model into a .json beside it")
+        raise ModelError(f"{where}: has no realtime_ser metadata", "put one there, or beside it (docs/architecture.md)")
     if len(text) > LONGEST_METADATA:
         raise ModelError(f"{where}: its metadata is longer than {LONGEST_METADATA} characters", "export it anew")
     try:
