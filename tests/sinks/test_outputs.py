@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -66,6 +67,18 @@ def test_a_command_that_fails_or_hangs_is_reported(command: str, why: str, monke
     assert why in problem.message
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX shell")
+def test_a_command_that_leaves_something_running_has_done_its_work() -> None:
+    problems: list[Notice] = []
+    actions = AlertActions("sh -c 'sleep 15 & exit 0'", tell=problems.append)
+    begun = time.monotonic()
+    actions.write(ALERT)
+    assert not problems
+    assert time.monotonic() - begun < 5
+    AlertActions("sh -c 'sleep 15 & echo bad luck >&2; exit 3'", tell=problems.append).write(ALERT)
+    assert "failed with 3: bad luck" in problems[0].message
+
+
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[bytes]]]:
     """A web server that refuses what comes to /refuse, and keeps the rest."""
@@ -98,8 +111,26 @@ def test_a_webhook_gets_the_alert_and_a_refusal_is_reported(server: tuple[str, l
     assert len(problems) == 2
 
 
+def test_a_server_that_answers_no_http_is_reported() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        problems: list[Notice] = []
+        AlertActions(url=f"http://127.0.0.1:{listening.getsockname()[1]}/", tell=problems.append).write(ALERT)
+    assert [problem.message for problem in problems] == [
+        "the webhook of a rule: no answer in HTTP: SSH-2.0-OpenSSH_9.6\r\n"
+    ]
+
+
 def test_nonsense_is_refused_at_once() -> None:
-    for arguments in ({"command": "say 'oops"}, {"url": "file:///etc/passwd"}):
+    addresses = ("file:///etc/passwd", "http://localhost:80abc/x", "http:///x", "http://[::1/x", "http://a b/x")
+    for arguments in ({"command": "say 'oops"}, *({"url": url} for url in addresses)):
         with pytest.raises(UsageError):
             AlertActions(**arguments)
     pytest.importorskip("pythonosc")
