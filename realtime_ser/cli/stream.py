@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ from realtime_ser.sinks.recording import Recorded
 from realtime_ser.sources import Block, Lost, Source
 from realtime_ser.stages.monitor import Notice
 from realtime_ser.stages.profile import Profile
+
+_MOST_BEHIND = 100
+"""Events that an output may be behind when it holds a source up."""
+_LOOK_S = 0.02
+"""Between two looks at how far behind it is."""
 
 
 class Pace:
@@ -94,13 +99,18 @@ def open_sinks(
     live: bool,
     tell: Callable[[Notice], None],
 ) -> list[Sink[Event]]:
-    """The result files asked for, closed by the stack; what is live does not wait for them."""
+    """The result files asked for, closed by the stack; what is live does not wait for them.
+
+    What is faster waits for who reads its stdout, but in its source: a write that waits could not be broken off.
+    """
     sinks: list[tuple[str, Sink[Event]]] = []
     if csv is not None:
         sinks.append((str(csv), CsvSink(csv, session.labels, file=name, mode=mode, tell=tell)))
     if jsonl is not None:
-        target = sys.stdout if jsonl == "-" else Path(jsonl)
-        sinks.append(("stdout" if jsonl == "-" else jsonl, JsonLinesSink(target, mode, tell)))
+        lines: Sink[Event] = JsonLinesSink(sys.stdout if jsonl == "-" else Path(jsonl), mode, tell)
+        if jsonl == "-" and not live:
+            lines = Background(lines, "stdout", holds_up=True)
+        sinks.append(("stdout" if jsonl == "-" else jsonl, lines))
     if live:
         sinks = [(place, Background(sink, place, tell)) for place, sink in sinks]
     for _, sink in sinks:
@@ -136,14 +146,17 @@ def open_outputs(
         sinks.append(outside)
 
 
-def close_later(stack: ExitStack, sink: Sink[Any]) -> None:
-    """Have it closed by the stack. The first error is raised as always; one that would hide it is told at once."""
+def close_later(stack: ExitStack, sink: Sink[Any], signals: StopSignals | None = None) -> None:
+    """Have it closed by the stack. The first error is raised as always; one that would hide it is told at once.
+
+    So is one that would hide that one of these signals came.
+    """
 
     def close(_kind: object, error: BaseException | None, _trace: object) -> None:
         try:
             sink.close()
         except SinkError as own:
-            if error is None:
+            if error is None and not (signals and signals.received):
                 raise
             if own is not error:
                 say(f"realtime-ser: {own}", sys.stderr)
@@ -184,7 +197,8 @@ def stream(
     the outputs put what a person should know.
     """
 
-    open_ones = list(sinks)
+    open_ones: list[Sink[Event]] = [*sinks, view]
+    holding_up = [sink for sink in sinks if isinstance(sink, Background) and sink.holds_up]
     unrecorded = 0
     """Samples of the source that the recording lacks before the next block."""
 
@@ -198,13 +212,13 @@ def stream(
                     # The other sinks still get everything, down to the totals.
                     open_ones.remove(sink)
                     failure = failure or error
-            view.write(event)
         if failure:
             raise failure
 
     closed: list[SessionClosed] = []
     with ExitStack() as stack:
         stack.enter_context(view)
+        close_later(stack, view, signals)
         reason = "end of input"
         lost = 0
         # Here, not when it is collected: at the interpreter's end a microphone could not be closed any more.
@@ -227,6 +241,7 @@ def stream(
                     item = item[:left]
                 with signals.waiting():
                     pace.wait_for(session.clock_s + len(item) / source.rate_hz)
+                    _wait_for(holding_up, _MOST_BEHIND)
                 if recording is not None and len(item):
                     try:
                         kept = recording.write(Recorded(source.rate_hz, item, unrecorded))
@@ -266,6 +281,8 @@ def stream(
             deliver(session.flush("error", error.what))
             raise
         deliver(last)
+        with suppress(StopRequested), signals.waiting():
+            _wait_for(holding_up, 0)
         closed = [event for event in last if isinstance(event, SessionClosed)]
     if problem:
         say(f"realtime-ser: {source.name}: {problem}", sys.stderr)
@@ -277,6 +294,11 @@ def stream(
 def _next(blocks: Iterator[Block], signals: StopSignals) -> Block | None:
     with signals.waiting():
         return next(blocks, None)
+
+
+def _wait_for(outputs: Sequence[Background[Event]], most_behind: int) -> None:
+    while any(output.behind > most_behind for output in outputs):
+        time.sleep(_LOOK_S)
 
 
 def totals(closed: SessionClosed) -> str:

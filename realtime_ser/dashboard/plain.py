@@ -18,13 +18,24 @@ from realtime_ser.events import (
     Warning,
 )
 from realtime_ser.printable import printable
+from realtime_ser.sinks._file import LineStream
+from realtime_ser.sinks.background import Background
 
 
 class PlainLines:
-    """Writes a line when speech begins or ends, the label changes, and for gaps, warnings and markers."""
+    """Writes a line when speech begins or ends, the label changes, and for gaps, warnings and markers.
+
+    In a thread of its own: a reader that takes none, as a pager does, holds nothing up.
+
+    Raises
+    ------
+    SinkError
+        When written or closed: the stream's reader is gone, the disk behind it is full, or, in the end, it hangs.
+    """
 
     def __init__(self, stream: TextIO, recording: Path | None = None) -> None:
-        self._stream = stream
+        lines = LineStream(stream, stream.encoding)
+        self._lines = Background(lines, lines.name, items="lines")
         self._recording = recording
         self._shown: dict[int | None, str] = {}
         """The label last told of each channel."""
@@ -35,7 +46,7 @@ class PlainLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        """Unlike a terminal, the stream is left as it was found."""
 
     def write(self, event: Event) -> None:
         """Write the event's line, if something changed."""
@@ -76,7 +87,8 @@ class PlainLines:
         return []
 
     def close(self) -> None:
-        """The stream is its owner's to close."""
+        """Write what waits, for a while; the stream is its owner's to close."""
+        self._lines.close()
 
     def _change(self, event: Measurement) -> None:
         label = printable(event.label) if event.label else "unsure"
@@ -95,5 +107,4 @@ class PlainLines:
 
     def _line(self, event: Event, at_s: float, text: str) -> None:
         lane = f"channel {event.channel}  " if event.channel else ""
-        self._stream.write(f"{at_s:9.2f} s  {lane}{text}\n")
-        self._stream.flush()
+        self._lines.write(f"{at_s:9.2f} s  {lane}{text}")

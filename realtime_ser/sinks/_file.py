@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO, RawIOBase
@@ -15,6 +16,8 @@ from realtime_ser.stages.monitor import Notice
 
 Mode = Literal["new", "overwrite", "append"]
 _LONGEST_FIRST_LINE = 1 << 20
+_FULL_PIPE_S = 0.02
+"""Until what takes nothing, and says so instead of waiting, is asked again."""
 
 
 class LineFile:
@@ -141,7 +144,7 @@ class LineFile:
 
 
 class LineStream:
-    """Whole lines as UTF-8, whatever the stream's own encoding, into a text stream that somebody else owns.
+    """Whole lines into a text stream that somebody else owns, by default as UTF-8, whatever the stream's own encoding.
 
     Raises
     ------
@@ -149,8 +152,9 @@ class LineStream:
         When written: its reader is gone, or the disk behind it is full.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._name = str(getattr(stream, "name", "stream")).strip("<>")
+    def __init__(self, stream: TextIO, encoding: str = "utf-8") -> None:
+        self.name = str(getattr(stream, "name", "stream")).strip("<>")
+        self._encoding = encoding
         stream.flush()
         # Unbuffered: of a line that failed nothing may wait, to fail once more when the interpreter ends.
         self._raw = cast(RawIOBase, getattr(stream.buffer, "raw", stream.buffer))
@@ -158,19 +162,22 @@ class LineStream:
     def write(self, line: str) -> None:
         """Write a line; its line end is added."""
         try:
-            _write_line(self._raw, line)
+            _write_line(self._raw, line, self._encoding)
         except OSError as error:
-            raise SinkError(f"{self._name}: cannot be written any more ({reason_of(error)})") from None
+            raise SinkError(f"{self.name}: cannot be written any more ({reason_of(error)})") from None
 
     def close(self) -> None:
         """Nothing: the stream is its owner's to close."""
 
 
-def _write_line(raw: RawIOBase, line: str) -> int:
-    content = memoryview(f"{line}\n".encode(errors="replace"))
+def _write_line(raw: RawIOBase, line: str, encoding: str = "utf-8") -> int:
+    content = memoryview(f"{line}\n".encode(encoding, errors="replace"))
     written = 0
     while written < len(content):  # an unbuffered write may take only a part before the disk is full
-        written += raw.write(content[written:]) or 0
+        taken = raw.write(content[written:])
+        if taken is None:  # a full pipe that another program made non-blocking
+            time.sleep(_FULL_PIPE_S)
+        written += taken or 0
     return written
 
 

@@ -54,6 +54,8 @@ class Background(Generic[T]):
         How many items are kept.
     finishes
         Whether `close` waits until all are written, or only for the one in hand; the latter may also take its time.
+    holds_up
+        Whether a source that can wait is to wait while this is `behind`; nothing here does it.
     """
 
     def __init__(
@@ -65,18 +67,22 @@ class Background(Generic[T]):
         items: str = "events",
         most_waiting: int = MOST_EVENTS,
         finishes: bool = True,
+        holds_up: bool = False,
     ) -> None:
         self._sink = sink
         self._name = name
         self._tell = tell
         self._items = items
         self._finishes = finishes
+        self.holds_up = holds_up
         self._waiting: queue.Queue[T | None] = queue.Queue(most_waiting)
         self._error: SinkError | None = None
         self._begun: float | None = None
         """Since when the item in hand is being written."""
         self._failed = self._dropped = 0
         """Items that the sink failed on, counted by its thread, and that found no room, counted by the other."""
+        self._given = self._done = 0
+        """Items that found room, and those that are dealt with, counted likewise."""
         self._wrong = -math.inf, ""
         """When something was wrong last, and what."""
         self._told = False
@@ -96,12 +102,18 @@ class Background(Generic[T]):
         kept = True
         try:
             self._waiting.put_nowait(item)
+            self._given += 1
         except queue.Full:
             kept = False
             self._dropped += 1
             self._wrong = now, f"{self._name}: takes no more"
         self._report(now)
         return kept
+
+    @property
+    def behind(self) -> int:
+        """How many items are not yet written, the one in hand among them."""
+        return self._given - self._done
 
     @property
     def trouble(self) -> str:
@@ -153,6 +165,7 @@ class Background(Generic[T]):
         while (item := self._waiting.get()) is not None:
             if self._error is None:  # else drained, so that nobody waits for room
                 self._do(partial(self._sink.write, item))
+            self._done += 1
         self._do(self._sink.close)
 
     def _do(self, call: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +329,99 @@ def test_interruption_flushes_everything(tmp_path: Path, name: str, code: int, s
     assert events[-1]["reason"] == "interrupted"
     if source == "demo":
         assert rows(out)
+
+
+class UnreadPipe:
+    """A pipe that is full already, so that the program's first write into it waits."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        self.filled = 0
+        os.set_blocking(self.writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                self.filled += os.write(self.writer, b"\n" * 256)
+        os.set_blocking(self.writer, True)
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "realtime_ser", "replay", *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=self.writer, stderr=subprocess.PIPE, text=True)
+        os.close(self.writer)
+        return process
+
+    def rest(self) -> list[str]:
+        """What the program wrote into it, to the end."""
+        with os.fdopen(self.reader, "rb") as reader:
+            return reader.read()[self.filled :].decode().splitlines()
+
+
+def grown(path: Path, size: int) -> bool:
+    deadline = time.monotonic() + 20
+    while not (path.exists() and path.stat().st_size > size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.exists() and path.stat().st_size > size
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_lines_that_nobody_reads_stop_nothing_and_a_signal_ends_it(tmp_path: Path) -> None:
+    out, unread = tmp_path / "t.csv", UnreadPipe()
+    with unread.start("demo", "--speed", "1", "--plain", "--csv", out) as process:
+        try:
+            assert grown(out, 2_000)
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            os.close(unread.reader)
+    assert process.returncode == 143, errors
+    assert "stdout: hangs, lines not written" in errors
+    assert out.read_text().endswith("\n")
+    assert (tmp_path / "t.csv.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
+def test_lines_that_are_read_late_are_all_there(tmp_path: Path, speech_wav: Path) -> None:
+    expected = program("replay", speech_wav, "--speed", "max", "--plain").stdout.splitlines()
+    out, unread = tmp_path / "t.csv", UnreadPipe()
+    process = unread.start(speech_wav, "--speed", "max", "--plain", "--csv", out)
+    assert grown(out, 1_000)
+    time.sleep(1)
+    assert unread.rest() == expected
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_slow_reader_of_events_slows_a_replay_down_and_a_signal_ends_it(
+    tmp_path: Path, demo: Demo, interrupt: bool
+) -> None:
+    samples, rate_hz = demo
+    long, out, unread = tmp_path / "long.wav", tmp_path / "t.csv", UnreadPipe()
+    soundfile.write(long, np.tile(samples, 20), rate_hz)
+    with unread.start(long, "--speed", "max", "--jsonl", "-", "--csv", out) as process:
+        try:
+            assert grown(out, 2_000)
+            time.sleep(3)
+            waits_at = out.stat().st_size
+            time.sleep(1)
+            assert out.stat().st_size == waits_at
+            if interrupt:
+                process.send_signal(signal.SIGINT)
+                _, errors = process.communicate(timeout=30)
+                assert "events not written" in errors
+                assert process.returncode != 0
+                assert out.read_text().endswith("\n")
+            else:
+                events = [json.loads(line) for line in unread.rest()]
+                _, errors = process.communicate(timeout=30)
+                assert process.returncode == 0, errors
+                assert [e["seq"] for e in events] == list(range(len(events)))
+                assert events[-1]["type"] == "session.closed"
+        finally:
+            process.kill()
+    if interrupt:
+        os.close(unread.reader)
 
 
 # The rest

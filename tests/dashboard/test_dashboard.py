@@ -41,6 +41,16 @@ def drawn(snapshot: Snapshot, width: int, height: int) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
+def plain_lines(*events: Event, recording: Path | None = None) -> str:
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    lines = PlainLines(stream, recording)
+    for event in events:
+        lines.write(event)
+    lines.close()
+    stream.seek(0)
+    return stream.read()
+
+
 @pytest.mark.parametrize(("width", "height"), [(60, 16), (80, 24), (120, 40), (200, 60)])
 @pytest.mark.parametrize("steps", [0, 3, 110, 290])
 def test_picture_fits_and_shows_what_it_must(width: int, height: int, steps: int) -> None:
@@ -71,9 +81,7 @@ def test_who_is_unsure_says_between_what() -> None:
     )  # fmt: skip
     between = f"{LABELS[1]} or {LABELS[0]}"
     assert f"unsure  {between}" in "\n".join(drawn(invented(0, unsure), 100, 30))
-    stream = io.StringIO()
-    PlainLines(stream).write(unsure)
-    assert re.search(rf"unsure +{between}", stream.getvalue())
+    assert re.search(rf"unsure +{between}", plain_lines(unsure))
 
 
 def test_silence_is_blank_in_the_trace() -> None:
@@ -119,9 +127,7 @@ def test_a_recording_is_shown_in_red_and_no_other_claim_is_made(tmp_path: Path) 
     text = console.file.getvalue()
     assert re.search(r"\x1b\[1;91m● RECORDING to [^\x1b]*talk\.flac", text)
     assert "No audio is stored" not in text
-    stream = io.StringIO()
-    PlainLines(stream, tmp_path / "talk.flac").write(CREATED)
-    assert "RECORDING the audio to" in stream.getvalue()
+    assert "RECORDING the audio to" in plain_lines(CREATED, recording=tmp_path / "talk.flac")
 
 
 @pytest.mark.parametrize("height", [16, 24, 40])
@@ -177,27 +183,24 @@ def test_reading_and_writing_at_once_is_safe() -> None:
 
 
 def test_plain_lines_tell_changes_alone() -> None:
-    stream = io.StringIO()
-    lines = PlainLines(stream)
     scores = {"happy": 0.8, "sad": 0.2}
-    for k in range(4):
-        label = "happy" if k < 3 else "sad"
-        lines.write(
-            Measurement(
-                session_id="s",
-                seq=k,
-                start_s=k / 4,
-                end_s=1 + k / 4,
-                trigger="hop",
-                state="speech",
-                label=label,
-                confidence=0.8,
-                scores=scores,
-                scores_smooth=scores,
-                arousal=0.5,
-                valence=-0.25,
-            )
+    measurements = [
+        Measurement(
+            session_id="s",
+            seq=k,
+            start_s=k / 4,
+            end_s=1 + k / 4,
+            trigger="hop",
+            state="speech",
+            label="happy" if k < 3 else "sad",
+            confidence=0.8,
+            scores=scores,
+            scores_smooth=scores,
+            arousal=0.5,
+            valence=-0.25,
         )
-    first, second = stream.getvalue().splitlines()
+        for k in range(4)
+    ]
+    first, second = plain_lines(*measurements).splitlines()
     assert first.split() == "1.00 s happy 0.80 (arousal +0.50 valence -0.25)".split()
     assert second.split()[2] == "sad"

@@ -119,7 +119,7 @@ def test_json_lines_lose_nothing_and_can_be_looked_at(tmp_path_factory: pytest.T
 @few
 @given(any_text, any_text)
 def test_plain_lines_and_dashboard_draw_it_as_text(a: str, b: str) -> None:
-    lines, screen = io.StringIO(), io.StringIO()
+    lines, screen = io.TextIOWrapper(io.BytesIO(), "utf-8", newline=""), io.StringIO()
     view, state = PlainLines(lines, recording=Path(printable(a).replace("�", "") or "x")), DashboardState(Path("x"))
     told = events(a, b)
     for event in told:
@@ -127,9 +127,12 @@ def test_plain_lines_and_dashboard_draw_it_as_text(a: str, b: str) -> None:
         state.update(event)
         console = Console(file=screen, force_terminal=True, width=80, height=30)
         console.print(Screen(state.snapshot()), end="")
-    for shown in (lines.getvalue(), STYLE.sub("", screen.getvalue())):
+    view.close()
+    lines.seek(0)
+    plain = lines.read()
+    for shown in (plain, STYLE.sub("", screen.getvalue())):
         assert not UNPRINTABLE.search(shown.replace("\n", ""))
-    assert lines.getvalue().count("\n") == len(told) + 1
+    assert plain.count("\n") == len(told) + 1
     assert "\x1b]8" not in screen.getvalue()
 
 
