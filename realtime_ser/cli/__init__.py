@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 
@@ -34,6 +35,7 @@ for command in (live, replay, analyze, report, export, compare, devices, doctor,
 
 def main() -> None:
     """Entry point: exit codes 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted."""
+    _open_what_is_closed()
     never_fail_on_characters()
     try:
         app(prog_name="realtime-ser")
@@ -44,3 +46,10 @@ def main() -> None:
         with suppress(OSError):
             say(f"realtime-ser: {error}: the output cannot be written", sys.stderr)
         sys.exit(1)
+
+
+def _open_what_is_closed() -> None:
+    """Python has no stdout or stderr where the shell closed it, and everything here writes to both."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the program runs

@@ -286,6 +286,22 @@ def test_full_stdout_is_told_in_one_line(speech_wav: Path) -> None:
         assert sum(line.startswith("realtime-ser:") for line in done.stderr.splitlines()) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX shell")
+@pytest.mark.parametrize("closed", ["1", "2"])
+@pytest.mark.parametrize("output", ["--plain", "--jsonl=-"])
+def test_a_closed_stdout_or_stderr_is_as_good_as_none(
+    tmp_path: Path, speech_wav: Path, closed: str, output: str
+) -> None:
+    out = tmp_path / "t.csv"
+    command = [sys.executable, "-m", "realtime_ser", "replay", speech_wav, "--speed", "max", output, "--csv", out]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}>&-', "sh", *map(str, command)], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert len(rows(out)) > 10
+    if closed == "2":
+        assert len(done.stdout.splitlines()) > 2
+
+
 # Interruption
 
 
