@@ -81,7 +81,12 @@ def analyze(
         raise UsageError("--scheduler needs --out", "its workers write their timelines there themselves")
     speaker = options.profile_of(profile)
     loaded = load_model(model)  # a faulty model is told once, before any work
-    found = list(places.find_recordings(paths))
+    unlisted: list[SourceError] = []
+    found = list(places.find_recordings(paths, unlisted.append))
+    for folder in unlisted:
+        say(f"realtime-ser: {folder}", sys.stderr)
+    if not found and unlisted:
+        raise typer.Exit(1)
     if not found:
         raise UsageError(
             f"no recordings in {', '.join(paths)}", f"looked for {' '.join(sorted(places.AUDIO_SUFFIXES))}"
@@ -127,7 +132,7 @@ def analyze(
         + ("; --resume goes on" if left and not print_lines else ""),
         sys.stderr,
     )
-    raise typer.Exit(signals.exit_code or (1 if failed else 0))
+    raise typer.Exit(signals.exit_code or (1 if failed or unlisted else 0))
 
 
 def existing_results(out: str, results: list[str], refuse: bool) -> list[bool]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -43,12 +45,16 @@ def leads_inside(folder: PurePath, name: str) -> bool:
     return ".." not in name.replace("\\", "/").split("/") and (folder / name).is_relative_to(folder)
 
 
-def find_recordings(places: list[str]) -> Iterator[Recording]:
-    """Each recording once: files as named, folders searched in order of name. Raises SourceError for URLs alone."""
+def find_recordings(places: list[str], unlisted: Callable[[SourceError], None]) -> Iterator[Recording]:
+    """Each recording once: files as named, folders searched in order of name. Raises SourceError for URLs alone.
+
+    `unlisted` is told of each folder that cannot be searched. A file that cannot be looked at is found all the same,
+    and fails when it is heard.
+    """
     seen: set[str] = set()
     for given in places:
-        for found in _inside_url(given) if is_url(given) else _inside_path(Path(given)):
-            identity = found.place if is_url(given) else str(Path(found.place).resolve())
+        for found in _inside_url(given) if is_url(given) else _inside_path(Path(given), unlisted):
+            identity = found.place if is_url(given) else os.path.realpath(found.place)
             if identity not in seen:
                 seen.add(identity)
                 yield found
@@ -57,7 +63,7 @@ def find_recordings(places: list[str]) -> Iterator[Recording]:
 def existing(folder: str, results: list[str]) -> list[bool]:
     """Which of these files in a folder are there; raises SinkError if that cannot be told."""
     if not is_url(folder):
-        return [Path(place).exists() for place in results]
+        return [os.path.exists(place) for place in results]
     with _told_as(SinkError, folder, "cannot be listed"):
         system, root = _file_system(folder)
         # All at once: not a question over the network for each.
@@ -92,13 +98,29 @@ def store(path: Path, place: str) -> None:
         path.unlink()
 
 
-def _inside_path(given: Path) -> Iterator[Recording]:
-    if not given.is_dir():
-        yield Recording(str(given), given.name, given.stat().st_size if given.is_file() else 0)
+def _inside_path(given: Path, unlisted: Callable[[SourceError], None]) -> Iterator[Recording]:
+    def tell(error: OSError) -> None:
+        reason = (error.strerror or str(error)).lower()
+        unlisted(SourceError(f"{error.filename}: cannot be listed ({reason})", "check the right to it"))
+
+    if not os.path.isdir(given):
+        yield Recording(str(given), given.name, _size_of(given) or 0)
         return
-    for path in sorted(p for p in given.rglob("*") if p.is_file()):
-        if path.suffix.lower() in AUDIO_SUFFIXES:
-            yield Recording(str(path), str(path.relative_to(given)), path.stat().st_size)
+    paths = [Path(folder, name) for folder, _, names in os.walk(given, onerror=tell) for name in names]
+    for path in sorted(paths):
+        if path.suffix.lower() in AUDIO_SUFFIXES and (size := _size_of(path)) is not None:
+            yield Recording(str(path), str(path.relative_to(given)), size)
+
+
+def _size_of(path: Path) -> int | None:
+    """Of a file; None for what is none, and 0 where that cannot be told."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # a link to nothing
+        return None
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _inside_url(given: str) -> Iterator[Recording]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from realtime_ser.cli import options, pieces, places
-from realtime_ser.errors import RealtimeSerError
+from realtime_ser.errors import RealtimeSerError, SinkError
 from realtime_ser.settings import SessionSettings
 
 if TYPE_CHECKING:
@@ -76,10 +76,14 @@ def analyze_recording(
 
 @contextmanager
 def _timeline(result: str | None) -> Iterator[Path]:
-    """Where to write it meanwhile."""
+    """Where to write it meanwhile; raises SinkError."""
     if result is not None and not places.is_url(result):
         path = Path(result + _UNFINISHED)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SinkError(f"{path.parent}: cannot be made a folder ({reason})", "choose another --out") from None
         yield path
     else:
         with tempfile.TemporaryDirectory(prefix="realtime-ser-") as folder:

@@ -52,17 +52,21 @@ class FileSource:
     ) -> None:
         self.path = path = Path(path)
         self.name = name = name or str(path)
-        if path.is_dir():
+        if os.path.isdir(path):
             raise SourceError(f"{name}: is a folder", "name a file, or use `realtime-ser analyze` for folders")
         try:
             if path.stat().st_size == 0:
                 raise SourceError(f"{name}: the file is empty", "nothing was recorded into it")
+            path.open("rb").close()  # libsndfile does not say why it may not
             # As bytes: soundfile cannot encode a name that is no valid text.
             self._file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
         except FileNotFoundError:
             raise SourceError(f"{name}: no such file", "check the path") from None
-        except (soundfile.LibsndfileError, OSError) as error:
-            reason = str(getattr(error, "error_string", error)).rstrip(".")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SourceError(f"{name}: cannot be read ({reason})", "check the right to it") from None
+        except soundfile.LibsndfileError as error:
+            reason = str(error.error_string).rstrip(".")
             raise SourceError(f"{name}: cannot be read as audio ({reason})", "convert it, e.g. to WAV") from None
         self.rate_hz: int = self._file.samplerate
         self.channels: int = self._file.channels

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def program(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it to the end; fail on any traceback."""
+
+def program(
+    *arguments: object, stdin: bytes | None = None, under: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run it to the end, under another program if need be; fail on any traceback."""
     done = subprocess.run(
-        [sys.executable, "-m", "realtime_ser", *map(str, arguments)],
+        [*under, sys.executable, "-m", "realtime_ser", *map(str, arguments)],
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
@@ -20,6 +26,15 @@ def program(*arguments: object, stdin: bytes | None = None) -> subprocess.Comple
     out, err = done.stdout.decode(), done.stderr.decode()
     assert "Traceback" not in out + err, err
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def obeying_rights() -> tuple[str, ...]:
+    """What to run a program under that is to be denied what its own rights deny: root may read everything."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may read everything, and there is no setpriv here")
+    return "setpriv", "--bounding-set=-dac_override,-dac_read_search"
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tests.cli.program import one_line, program, rows, timeless
+from tests.cli.program import obeying_rights, one_line, program, rows, timeless
 
 Demo = tuple[NDArray[np.int16], int]
 
@@ -46,6 +46,44 @@ def test_analyze_goes_on_past_a_bad_file_and_says_so(tmp_path: Path, recordings:
     assert list(dict.fromkeys(files)) == [str(recordings / "a.wav"), str(recordings / "deep" / "b.FLAC")]
     sidecar = json.loads((tmp_path / "all.csv.json").read_text(encoding="utf-8"))
     assert sidecar["source"] == list(dict.fromkeys(files))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX rights")
+def test_what_may_not_be_read_or_listed_is_told_and_the_rest_goes_on(tmp_path: Path, demo: Demo) -> None:
+    samples, rate_hz = demo
+    under, folder, out = obeying_rights(), tmp_path / "in", tmp_path / "all.csv"
+    for name in ("a", "secret", "closed/b", "names only/c"):
+        path = folder / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples[rate_hz : 3 * rate_hz], rate_hz)
+    rights = {"secret.wav": 0o000, "closed": 0o000, "names only": 0o444}
+    for name, mode in rights.items():
+        (folder / name).chmod(mode)
+    done = program("analyze", folder, folder / "closed" / "b.wav", "--csv", out, under=under)
+    nothing = program("analyze", folder / "closed", "--csv", tmp_path / "none.csv", under=under)
+    for name in rights:
+        (folder / name).chmod(0o700)
+    assert done.returncode == 1
+    assert {row["file"] for row in rows(out)} == {str(folder / "a.wav")}
+    unread = [folder / name for name in ("names only/c.wav", "secret.wav", "closed/b.wav")]
+    assert [line for line in done.stderr.splitlines() if line.startswith("realtime-ser:")] == [
+        f"realtime-ser: {folder / 'closed'}: cannot be listed (permission denied): check the right to it",
+        *(f"realtime-ser: {path}: cannot be read (permission denied): check the right to it" for path in unread),
+    ]
+    assert "1 of 4 recordings analysed" in done.stderr
+    one_line(nothing, 1, "closed: cannot be listed")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_result_without_a_folder_is_told_and_the_rest_goes_on(tmp_path: Path, recordings: Path, jobs: int) -> None:
+    (recordings / "bad.wav").unlink()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "deep").write_text("a file in the way of a folder")
+    done = program("analyze", recordings, "--out", out, "--jobs", jobs)
+    one_line(done, 1, f"{out / 'deep'}: cannot be made a folder (file exists)")
+    assert rows(out / "a.wav.csv")
+    assert "1 of 2 recordings analysed" in done.stderr
 
 
 def test_analyze_equals_replay(tmp_path: Path, recordings: Path) -> None:
