@@ -218,6 +218,8 @@ def collect(
     work: list[Work], jobs: int, scheduler: str | None, signals: StopSignals, joined: CsvSink | None, print_lines: bool
 ) -> list[Outcome]:
     """Run the work; results are joined and told in the order of the recordings."""
+    from realtime_ser.sinks.csv import sidecar_path
+
     outcomes: list[Outcome] = []
     with ProgressBar(work) as bar, _running(work, jobs, scheduler, signals, bar) as results:
         for item, result in zip(work, results, strict=False):
@@ -231,7 +233,10 @@ def collect(
             elif outcome.problem:
                 bar.tell(f"{place}: {outcome.problem}")
             if joined is not None and outcome.timeline:
-                joined.join(Path(outcome.timeline))
+                part = Path(outcome.timeline)
+                joined.join(part)
+                part.unlink()  # else the temporary folder would grow as large as the result
+                sidecar_path(part).unlink(missing_ok=True)
             if print_lines and not outcome.error:
                 say(f"{place}: {outcome.summary}")
             if not outcome.interrupted:

@@ -86,6 +86,27 @@ def test_a_result_without_a_folder_is_told_and_the_rest_goes_on(tmp_path: Path, 
     assert "1 of 2 recordings analysed" in done.stderr
 
 
+def test_a_part_is_gone_once_it_is_joined(tmp_path: Path, demo: Demo) -> None:
+    samples, rate_hz = demo
+    folder, out, underway = tmp_path / "in", tmp_path / "all.csv", tmp_path / "underway"
+    folder.mkdir()
+    underway.mkdir()
+    for i in range(3):
+        soundfile.write(folder / f"{i}.wav", np.tile(samples, 1 if i < 2 else 40), rate_hz)
+    command = [sys.executable, "-m", "realtime_ser", "analyze", folder, "--csv", out]
+    environment = os.environ | {"TMPDIR": str(underway)}
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL, env=environment) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while not any(path.stat().st_size > 5_000 for path in underway.rglob("2.csv.part")):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert {path.name.partition(".")[0] for path in underway.rglob("*.csv*")} == {"2"}
+            assert {row["file"] for row in rows(out)} == {str(folder / f"{i}.wav") for i in range(2)}
+        finally:
+            process.kill()
+
+
 def test_analyze_equals_replay(tmp_path: Path, recordings: Path) -> None:
     program("analyze", recordings / "a.wav", "--csv", tmp_path / "analyze.csv")
     program("replay", recordings / "a.wav", "--speed", "max", "--csv", tmp_path / "replay.csv")
