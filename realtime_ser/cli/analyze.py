@@ -109,6 +109,8 @@ def analyze(
                 "model_sha256": loaded.sha256,
                 "settings": asdict(settings),
                 "profile": speaker and speaker.name,
+                "rows": rows,
+                "channels": channel,
             }
             joined, whole = open_joined(csv, found, loaded.contract.labels, mode, made_with if resume else None)
             stack.callback(joined.close)

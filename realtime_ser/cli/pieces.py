@@ -148,7 +148,7 @@ def _hear(
     session = Session(model, work.settings, name, profile=work.profile, beginning=replace(known, at_s=begin_s))
     source = FileSource(name, from_s=begin_s)
     rows: Literal["all", "utterance"] = "utterance" if work.rows == "utterance" else "all"
-    sink = CsvSink(csv, session.labels, file=name, mode="overwrite", rows=rows)
+    sink = CsvSink(csv, session.labels, file=name, mode="overwrite", rows=rows, made_with=work.made_with)
     tally = new_tally(work, session.labels)
     utterances: list[SpeechEnded] = []
     tallies: list[Tally] = []

@@ -35,6 +35,11 @@ class Work:
     channel: str
     profile: Profile | None
 
+    @property
+    def made_with(self) -> dict[str, str]:
+        """For the sidecar, what a session does not know and a run that resumes must agree with."""
+        return {"rows": self.rows, "channels": self.channel}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -111,7 +116,7 @@ def _analyze(
     reason = "end of input"
     with ExitStack() as stack:
         rows: Literal["all", "utterance"] = "utterance" if work.rows == "utterance" else "all"
-        sink = CsvSink(csv, session.labels, file=source.name, mode="overwrite", rows=rows)
+        sink = CsvSink(csv, session.labels, file=source.name, mode="overwrite", rows=rows, made_with=work.made_with)
         stack.callback(sink.close)
 
         def deliver(events: list[Event]) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +69,8 @@ class CsvSink:
         Of the measurements, all or those of whole utterances only.
     joined
         When many timelines are joined and this goes on after an interruption: the files whose rows it holds already.
+    made_with
+        What else, besides the session's own facts, the sidecar is to say.
     tell
         Told when the file was rotated, in the thread that writes.
 
@@ -87,6 +89,7 @@ class CsvSink:
         mode: Mode = "new",
         rows: Literal["all", "utterance"] = "all",
         joined: Sequence[str] | None = None,
+        made_with: Mapping[str, str] | None = None,
         tell: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self._columns = columns(labels)
@@ -98,6 +101,7 @@ class CsvSink:
             _check_header(path, header)
         self._file = LineFile(path, mode, header, tell)
         self._beside = sidecar_path(path) if path.is_file() else None  # nothing stands beside a pipe or device
+        self._more = made_with or {}
         self._made_with: dict[str, Any] | None = None
         """For the sidecar; the sessions of further channels would say the same."""
         self._described = False
@@ -110,7 +114,7 @@ class CsvSink:
         """Write the event's row, if it has one."""
         if isinstance(event, SessionCreated) and self._made_with is None:
             fields = {k: v for k, v in event.to_dict().items() if k not in {"type", "seq", "start_s", "end_s"}}
-            self._made_with = fields | {"columns": self._columns}
+            self._made_with = {**fields, **self._more, "columns": self._columns}
         if self._made_with is not None and not self._described:  # with a disk that was full, once there is room
             self._sidecar(self._made_with)
             self._described = True
@@ -235,8 +239,8 @@ def _check_header(path: Path, header: str) -> None:
 def _check_sidecar(path: Path, fields: dict[str, Any]) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        others = [key for key, value in fields.items() if found[key] != value]
-    except (OSError, ValueError, KeyError, TypeError):
+        others = [key for key, value in fields.items() if key not in found or found[key] != value]
+    except (OSError, ValueError, TypeError):
         others = [*fields]
     if others:
         raise SinkError(f"{path}: tells of another {' and '.join(others)}", "go on with what began the timeline")

@@ -183,6 +183,8 @@ def test_resume_goes_on_only_with_what_it_began_with(tmp_path: Path, recordings:
     program("analyze", recordings, "--csv", out)
     before = out.read_bytes()
     one_line(program("analyze", recordings, "--csv", out, "--resume", "--hop", "0.5"), 1, "another settings")
+    one_line(program("analyze", recordings, "--csv", out, "--resume", "--rows", "file"), 1, "another rows")
+    one_line(program("analyze", recordings, "--csv", out, "--resume", "--channel", "1"), 1, "another channels")
     assert out.read_bytes() == before
     notes = tmp_path / "notes.csv"
     notes.write_text("my,own\n1,2\n3,4\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -60,7 +61,8 @@ def test_pieces_make_the_same_timeline(tmp_path: Path, demo: Demo, rows: Rows, f
     assert sum(bool(piece.tallies) for piece in pieces) >= 4
     assert timeless(tmp_path / "joined.csv") == timeless(tmp_path / "whole.csv")
     assert (joined.summary, joined.audio_s, joined.error) == (whole.summary, whole.audio_s, None)
-    assert (tmp_path / "joined.csv.json").exists()
+    made_with = json.loads((tmp_path / "joined.csv.json").read_text(encoding="utf-8"))
+    assert (made_with["rows"], made_with["channels"]) == (rows, "mix")
 
 
 def test_what_only_the_whole_tells_is_told_where_it_would_be(
