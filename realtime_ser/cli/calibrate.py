@@ -32,7 +32,9 @@ def calibrate(
     recording: Annotated[
         Path | None, typer.Option("--from", help="A recording of neutral speech instead of the microphone.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="How much speech to hear.", min=5, max=600)] = 30.0,
+    seconds: Annotated[
+        float, typer.Option(help="How much speech to hear.", min=5, max=600, callback=options.finite)
+    ] = 30.0,
     model: options.Model = None,
 ) -> None:
     """Read a text in your everyday voice; live --profile NAME is then relative to it."""

@@ -58,7 +58,7 @@ def live(
 
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
-    microphone = Microphone(options.device_of(device), int(channel) if channel.isdigit() else None)
+    microphone = Microphone(options.device_of(device), int(channel) if channel.isdecimal() else None)
     channels = options.channels_of(channel, microphone.channels)
     session = open_session(model, settings, microphone.name, channels, options.profile_of(profile), on or ())
     microphone.speaking = lambda: session.speaking

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 Mode = Literal["new", "overwrite", "append"]
 
 Model = Annotated[
+
+def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """A number that is one; raises UsageError, as no limit refuses 'nan'."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"--{parameter.name} {value}", "give a number of seconds")
+    return value
+
+
     str | None, typer.Option("--model", help="A bundled model's name, a model's folder, or a window model's file.")
 ]
 Device = Annotated[
@@ -47,7 +56,9 @@ Plain = Annotated[bool, typer.Option("--plain", help="One line per change instea
 Channel = Annotated[str, typer.Option("--channel", help="mix, the number of one, or each: a session for each channel.")]
 Denoise = Annotated[bool, typer.Option("--denoise", help="Suppress noise first; makes the scores worse.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
-Duration = Annotated[float | None, typer.Option("--duration", help="Stop after so many seconds of audio.", min=0.1)]
+Duration = Annotated[
+    float | None, typer.Option("--duration", help="Stop after so many seconds of audio.", min=0.1, callback=finite)
+]
 
 WINDOW_S = WindowSettings.window_s
 HOP_S = WindowSettings.hop_s
@@ -79,7 +90,7 @@ def settings_of(
 
 def device_of(text: str | None) -> int | str | None:
     """A number, part of a name, or None for the default device."""
-    return int(text) if text is not None and text.isdigit() else text
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def profile_of(name: str | None) -> StoredProfile | None:
@@ -97,6 +108,6 @@ def channels_of(text: str, available: int) -> list[int] | None:
         if available < 2:
             raise UsageError("--channel each: there is one channel", "leave it out")
         return list(range(1, available + 1))
-    if not text.isdigit() or not 1 <= int(text) <= available:
+    if not text.isdecimal() or not 1 <= int(text) <= available:
         raise UsageError(f"--channel {text}", f"give mix, each, or a number from 1 to {available}")
     return [int(text)]

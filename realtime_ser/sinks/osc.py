@@ -27,7 +27,7 @@ class OscSink:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise UsageError(f"--osc {address}", "give HOST:PORT")
         try:
             from pythonosc.udp_client import SimpleUDPClient

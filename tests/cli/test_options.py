@@ -45,7 +45,7 @@ def test_analyze_pools_each_channel(tmp_path: Path, call_wav: Path) -> None:
     assert found["2"] == "no_speech"
 
 
-@pytest.mark.parametrize("channel", ["0", "3", "left", "-1"])
+@pytest.mark.parametrize("channel", ["0", "3", "left", "-1", "²"])
 def test_a_channel_that_is_not_there_is_wrong_usage(call_wav: Path, channel: str) -> None:
     one_line(program("replay", call_wav, "--speed", "max", f"--channel={channel}"), 2, "--channel", "from 1 to 2")
 

@@ -262,6 +262,8 @@ def test_unusable_model_stops_the_program(tmp_path: Path, speech_wav: Path) -> N
         ("--speed", "fast"),
         ("--window", "11"),
         ("--hop", "0.3"),
+        ("--duration", "inf"),
+        ("--duration", "nan"),
         ("--csv", "a.csv", "--append", "--overwrite"),
     ],
 )

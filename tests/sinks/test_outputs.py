@@ -134,7 +134,7 @@ def test_nonsense_is_refused_at_once() -> None:
         with pytest.raises(UsageError):
             AlertActions(**arguments)
     pytest.importorskip("pythonosc")
-    for address in ("9000", "host", "host:x", "host:99999", ":9000"):
+    for address in ("9000", "host", "host:x", "host:99999", "host:²", ":9000"):
         with pytest.raises(UsageError, match="HOST:PORT"):
             OscSink(address)
     with pytest.raises(SinkError, match="check the host"):
