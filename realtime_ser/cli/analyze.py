@@ -71,6 +71,8 @@ def analyze(
         raise UsageError("--resume excludes --overwrite and --append", "give one")
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
+    if csv is not None and str(csv) == "-":
+        raise UsageError("--csv needs a file", "without it, a line for each recording goes to stdout")
     if csv is not None and out is not None:
         raise UsageError("--csv and --out exclude each other", "give one")
     if append and csv is None:

@@ -56,6 +56,7 @@ def live(
     from realtime_ser.sources.microphone import Microphone
     from realtime_ser.stages.monitor import Notice
 
+    options.check_results(csv, jsonl, record)
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
     microphone = Microphone(options.device_of(device), int(channel) if channel.isdecimal() else None)

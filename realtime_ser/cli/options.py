@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -84,6 +85,21 @@ def settings_of(
 ) -> SessionSettings:
     """Session settings from the options; raises SettingsError."""
     window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
+def check_results(csv: Path | None, jsonl: str | None, record: Path | None = None) -> None:
+    """Raises UsageError where --csv names no file, or two results would be written into one."""
+    from realtime_ser.sinks.csv import sidecar_path
+
+    if csv is not None and str(csv) == "-":
+        raise UsageError("--csv needs a file", "--jsonl - writes to stdout")
+    places = [csv, csv and sidecar_path(csv), None if jsonl == "-" else jsonl, record]
+    files = [os.path.realpath(place) for place in places if place is not None]
+    if len(set(files)) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
+        raise UsageError(
+            f"{twice}: two results would be written to it", "name another file; --csv writes PATH.json too"
+        )
+
+
     trace = TraceSettings(time_constant_s=smooth_s, abstain_below=min_confidence)
     return SessionSettings(clean=CleanSettings(denoise=denoise), window=window, trace=trace)
 

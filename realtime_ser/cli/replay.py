@@ -50,6 +50,7 @@ def replay(
     from realtime_ser.stages.monitor import Notice
 
     pace_speed = parse_speed(speed)
+    options.check_results(csv, jsonl)
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
     audio: Source

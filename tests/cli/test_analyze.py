@@ -145,6 +145,7 @@ def test_analyze_without_a_result_file_prints_a_line_each(recordings: Path) -> N
 
 def test_nothing_to_analyze_is_wrong_usage(tmp_path: Path) -> None:
     one_line(program("analyze", tmp_path), 2, "no recordings")
+    one_line(program("analyze", tmp_path, "--csv", "-"), 2, "--csv needs a file")
 
 
 def test_resume_begins_where_an_interrupted_folder_ended(tmp_path: Path, recordings: Path) -> None:

@@ -264,11 +264,20 @@ def test_unusable_model_stops_the_program(tmp_path: Path, speech_wav: Path) -> N
         ("--hop", "0.3"),
         ("--duration", "inf"),
         ("--duration", "nan"),
+        ("--csv", "-"),
         ("--csv", "a.csv", "--append", "--overwrite"),
     ],
 )
 def test_wrong_usage_exits_with_2(tmp_path: Path, speech_wav: Path, arguments: tuple[str, ...]) -> None:
     one_line(program("replay", speech_wav, *arguments), 2)
+
+
+@pytest.mark.parametrize("beside", ["t.csv", "t.csv.json", "link.json"])
+def test_two_results_in_one_file_are_refused(tmp_path: Path, speech_wav: Path, beside: str) -> None:
+    (tmp_path / "link.json").symlink_to("t.csv.json")
+    arguments = ("--csv", tmp_path / "t.csv", "--jsonl", tmp_path / beside, "--overwrite")
+    one_line(program("replay", speech_wav, *arguments), 2, "two results would be written to it")
+    assert not (tmp_path / "t.csv").exists()
 
 
 def test_pipe_with_a_senseless_rate_or_no_audio() -> None:
