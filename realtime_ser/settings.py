@@ -73,7 +73,11 @@ class WindowSettings:
             0.5 <= self.window_s <= 10.0, f"window of {self.window_s} s", "the model takes windows from 0.5 to 10 s"
         )
         hops = self.hop_s / 0.25
-        _require(0.25 <= self.hop_s <= 5.0 and hops == int(hops), f"hop of {self.hop_s} s", "use a multiple of 0.25 s")
+        _require(
+            0.25 <= self.hop_s <= 5.0 and hops == int(hops),
+            f"hop of {self.hop_s} s",
+            "use a multiple of 0.25 s, up to 5",
+        )
         _require(self.first_s >= 0.5, f"first window of {self.first_s} s", "use at least 0.5 s")
 
 

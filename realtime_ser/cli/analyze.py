@@ -54,7 +54,7 @@ def analyze(
     ] = None,
     model: options.Model = None,
     overwrite: options.Overwrite = False,
-    append: options.Append = False,
+    append: Annotated[bool, typer.Option("--append", help="Go on in the timeline of --csv that exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run was.")] = False,
     window: options.Window = options.WINDOW_S,
     hop: options.Hop = options.HOP_S,

@@ -13,7 +13,7 @@ _LONGEST_CARD = 100_000
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show this model's card, or check this folder.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this model's card, or check this folder or file.")] = None,
 ) -> None:
     """List the bundled models; with a name or folder, check it and show its card."""
     from rich.markdown import Markdown

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Mode = Literal["new", "overwrite", "append"]
 
-Model = Annotated[
 
 def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
     """A number that is one; raises UsageError, as no limit refuses 'nan'."""
@@ -28,6 +27,7 @@ def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
     return value
 
 
+Model = Annotated[
     str | None, typer.Option("--model", help="A bundled model's name, a model's folder, or a window model's file.")
 ]
 Device = Annotated[
@@ -41,14 +41,19 @@ Jsonl = Annotated[
 On = Annotated[
     list[str] | None, typer.Option("--on", metavar="RULE", help="Alert when it comes true: 'arousal > 0.7 for 8s'.")
 ]
-Run = Annotated[str | None, typer.Option("--run", metavar="COMMAND", help="Run this at each alert.")]
+Run = Annotated[
+    str | None,
+    typer.Option("--run", metavar="COMMAND", help="Run this at each alert, without a shell; JSON on its stdin."),
+]
 Webhook = Annotated[str | None, typer.Option("--webhook", metavar="URL", help="POST each alert to this address.")]
 Osc = Annotated[str | None, typer.Option("--osc", metavar="HOST:PORT", help="Send the trace as Open Sound Control.")]
 Lsl = Annotated[bool, typer.Option("--lsl", help="Offer the trace as a Lab Streaming Layer outlet.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result file that exists.")]
 Append = Annotated[bool, typer.Option("--append", help="Go on in a result file that exists.")]
 Window = Annotated[float, typer.Option("--window", help="Seconds of speech behind each measurement, 0.5 to 10.")]
-Hop = Annotated[float, typer.Option("--hop", help="Seconds from one measurement to the next, in steps of 0.25.")]
+Hop = Annotated[
+    float, typer.Option("--hop", help="Seconds from one measurement to the next, in steps of 0.25, up to 5.")
+]
 Smooth = Annotated[float, typer.Option("--smooth", help="Time constant of the smoothed trace in seconds.")]
 MinConfidence = Annotated[
     float, typer.Option("--min-confidence", help="Unsure below this score: 0.8 names less, and is right more often.")
@@ -80,11 +85,6 @@ def mode_of(overwrite: bool, append: bool) -> Mode:
     return "overwrite" if overwrite else "append" if append else "new"
 
 
-def settings_of(
-    window_s: float, hop_s: float, smooth_s: float, min_confidence: float, denoise: bool
-) -> SessionSettings:
-    """Session settings from the options; raises SettingsError."""
-    window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
 def check_results(csv: Path | None, jsonl: str | None, record: Path | None = None) -> None:
     """Raises UsageError where --csv names no file, or two results would be written into one."""
     from realtime_ser.sinks.csv import sidecar_path
@@ -100,6 +100,11 @@ def check_results(csv: Path | None, jsonl: str | None, record: Path | None = Non
         )
 
 
+def settings_of(
+    window_s: float, hop_s: float, smooth_s: float, min_confidence: float, denoise: bool
+) -> SessionSettings:
+    """Session settings from the options; raises SettingsError."""
+    window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
     trace = TraceSettings(time_constant_s=smooth_s, abstain_below=min_confidence)
     return SessionSettings(clean=CleanSettings(denoise=denoise), window=window, trace=trace)
 
