@@ -33,7 +33,7 @@ def export(timeline: Timeline, format_: str, path: Path, overwrite: bool = False
     SettingsError
         For an unknown format, or one whose library is not installed.
     SinkError
-        If the path exists, or cannot be written.
+        If the path exists, or cannot be written; a folder gives way to nothing but a newer audformat database.
     """
     if format_ not in FORMATS:
         raise SettingsError(f"format {format_!r}", f"there are: {', '.join(FORMATS)}")
@@ -43,14 +43,15 @@ def export(timeline: Timeline, format_: str, path: Path, overwrite: bool = False
         raise TimelineError(f"{timeline.path}: holds {len(files)} recordings", "name one of them with --recording")
     if path.exists() and not overwrite:
         raise SinkError(f"{path}: exists already", "give --overwrite, or another path")
+    if path.is_dir() and not chosen.folder:
+        raise SinkError(f"{path}: is a folder", "name a file")
+    if path.exists() and chosen.folder and not _is_database(path):
+        raise SinkError(f"{path}: is no folder with an audformat database alone", "name another folder")
     with _beside(path) as unfinished:
         try:
             chosen.write(timeline, unfinished)
         except ImportError as error:
             raise SettingsError(f"{error.name} is not installed", "pip install 'realtime-ser[export]'") from None
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise SinkError(f"{path}: cannot be written ({reason})", "choose another path") from None
 
 
 def of_recording(timeline: Timeline, name: str) -> Timeline:
@@ -62,22 +63,50 @@ def of_recording(timeline: Timeline, name: str) -> Timeline:
     return timeline.part(rows)
 
 
+def _is_database(path: Path) -> bool:
+    """Whether a folder holds a header and tables and nothing else: no recordings that would go with them."""
+    try:
+        names = [entry.name for entry in path.iterdir()]
+    except OSError:
+        return False
+    return "db.yaml" in names and all(name.startswith("db.") for name in names)
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A place in the same folder, which becomes `path` once all went well."""
+    place = path.absolute()  # the folder we are in has a name, too
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".realtime-ser-", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=".realtime-ser-", dir=place.parent))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SinkError(f"{path}: cannot be written ({reason})", "choose another path") from None
+        raise _not_written(path, error) from None
     try:
-        unfinished = folder / path.name
+        unfinished = folder / place.name
         yield unfinished
-        if path.is_dir():
-            shutil.rmtree(path)
-        unfinished.replace(path)
+        _put_in_place(unfinished, place)
+    except OSError as error:
+        raise _not_written(path, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    """Move it to `path`. A folder that is there waits beside it, outside of what is removed, until that is done."""
+    if not path.is_dir():
+        new.replace(path)
+        return
+    old = path.with_name(f"{new.parent.name}.old")
+    path.replace(old)
+    try:
+        new.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    old.replace(new)
+
+
+def _not_written(path: Path, error: OSError) -> SinkError:
+    return SinkError(f"{path}: cannot be written ({(error.strerror or str(error)).lower()})", "choose another path")
 
 
 def _spoken(timeline: Timeline) -> Iterator[Segment]:
@@ -292,11 +321,12 @@ def write_parquet(timeline: Timeline, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """How to write it, what its files are called, and whether it has room for several recordings."""
+    """How to write it, what its files are called, whether it has room for several recordings, and is a folder."""
 
     write: Callable[[Timeline, Path], None]
     suffix: str
     many: bool = False
+    folder: bool = False
 
 
 FORMATS = {
@@ -305,7 +335,7 @@ FORMATS = {
     "webvtt": Format(write_webvtt, ".vtt"),
     "srt": Format(write_srt, ".srt"),
     "elan": Format(write_elan, ".eaf"),
-    "audformat": Format(write_audformat, ".audformat", many=True),
+    "audformat": Format(write_audformat, ".audformat", many=True, folder=True),
     "emotionml": Format(write_emotionml, ".emotionml"),
     "rttm": Format(write_rttm, ".rttm", many=True),
     "parquet": Format(write_parquet, ".parquet", many=True),

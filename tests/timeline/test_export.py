@@ -180,6 +180,59 @@ def test_what_exists_is_kept_and_nothing_half_written_is_left(timeline: Timeline
     assert [p.name for p in tmp_path.iterdir()] == ["t.txt"]
 
 
+@pytest.mark.parametrize("format_", ["audacity", "parquet"])
+def test_a_folder_in_the_place_of_a_file_is_kept(timeline: Timeline, tmp_path: Path, format_: str) -> None:
+    folder = tmp_path / "Documents"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(SinkError, match="Documents: is a folder: name a file"):
+        export(timeline, format_, folder, overwrite=True)
+    assert (folder / "mine.txt").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["Documents"]
+
+
+@pytest.mark.parametrize("names", [["mine.txt"], ["db.yaml", "mine.wav"], []])
+def test_a_folder_with_anything_but_a_database_is_kept(timeline: Timeline, tmp_path: Path, names: list[str]) -> None:
+    folder = tmp_path / "speech"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("mine")
+    with pytest.raises(SinkError, match="is no folder with an audformat database alone"):
+        export(timeline, "audformat", folder, overwrite=True)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SinkError, match="is no folder"):
+        export(timeline, "audformat", tmp_path / "file", overwrite=True)
+
+
+def test_a_database_is_replaced_once_the_new_one_is_in_its_place(
+    timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audformat = pytest.importorskip("audformat")
+    path = tmp_path / "db"
+    export(timeline, "audformat", path)
+    before = len(audformat.Database.load(str(path))["emotion"])
+    first = timeline.part(timeline.channel == 1)
+    move = Path.replace
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.parent.name.startswith(".realtime-ser-") and self.name == "db":
+            raise OSError(5, "Input/output error")
+        return move(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fails)
+        with pytest.raises(SinkError, match=r"cannot be written \(input/output error\)"):
+            export(first, "audformat", path, overwrite=True)
+    assert len(audformat.Database.load(str(path))["emotion"]) == before
+    export(first, "audformat", path, overwrite=True)
+    assert 0 < len(audformat.Database.load(str(path))["emotion"]) < before
+    monkeypatch.chdir(path)
+    export(timeline, "audformat", Path(), overwrite=True)
+    assert len(audformat.Database.load(str(path))["emotion"]) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["db"]
+
+
 def test_several_recordings_need_a_choice_where_there_is_room_for_one(timeline: Timeline, tmp_path: Path) -> None:
     timeline.file[-1], before = "other.wav", timeline.file[-1]
     try:
