@@ -40,7 +40,10 @@ def export(timeline: Timeline, format_: str, path: Path, overwrite: bool = False
     chosen = FORMATS[format_]
     files = dict.fromkeys(timeline.file)
     if len(files) > 1 and not chosen.many:
-        raise TimelineError(f"{timeline.path}: holds {len(files)} recordings", "name one of them with --recording")
+        raise TimelineError(
+            f"{timeline.path}: holds {len(files)} recordings",
+            f"name one of them with --recording, such as {list(files)[-1]!r}",
+        )
     if path.exists() and not overwrite:
         raise SinkError(f"{path}: exists already", "give --overwrite, or another path")
     if path.is_dir() and not chosen.folder:
@@ -294,7 +297,8 @@ def write_rttm(timeline: Timeline, path: Path) -> None:
     """NIST's rich transcription time marks, the label in the place of the speaker."""
     rows = []
     for s in _spoken(timeline):
-        name = re.sub(r"\s", "_", Path(s.file).stem) or "-"
+        name = re.sub(r"\.\w+(?=( \(\d+\))?$)", "", Path(s.file).name)  # what follows a suffix is the run
+        name = re.sub(r"\s", "_", name) or "-"
         label = re.sub(r"\s", "_", s.label) or "unsure"
         rows.append(
             f"SPEAKER {name} {max(1, s.channel)} {s.start_s:.3f} {s.duration_s:.3f} <NA> <NA> {label} "

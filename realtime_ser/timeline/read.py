@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from realtime_ser.errors import SettingsError, TimelineError
 from realtime_ser.events import State
 from realtime_ser.printable import printable
+from realtime_ser.timeline.runs import named_by_run
 
 if TYPE_CHECKING:
     import pandas
@@ -40,6 +41,7 @@ class Timeline:
     path: Path
     labels: tuple[str, ...]
     file: Texts
+    """The recording's name. Where --append went on in a file, those of its second session are called "mic (2)"."""
     start_s: Floats
     end_s: Floats
     event: Texts
@@ -202,6 +204,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
     events: list[dict[str, Any]] = []
     problems: list[str] = []
     created: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for number, line in enumerate(file, 1):
         try:
             event = json.loads(line)
@@ -211,6 +214,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
             break
         if kind == "session.created":
             created = created or event
+            sources[event["session_id"]] = event["source"]
         elif kind in ("measurement", "gap", "warning", "marker", "alert"):
             events.append(event)
     if not created:
@@ -222,7 +226,7 @@ def _from_json(path: Path, file: Iterable[str]) -> Timeline:
 
     def values(name: str) -> list[Any]:
         if name == "file":
-            return [created["source"]] * len(events)
+            return [sources.get(e["session_id"], created["source"]) for e in events]
         if name == "note":
             return [_note(e) for e in events]
         if name[:2] in ("p_", "s_") and name[2:] in labels:
@@ -274,23 +278,26 @@ def _timeline(
 
     if unknown := set(texts("state")) - {"", *get_args(State)}:
         raise ValueError(f"state {min(unknown)!r}")
-    start_s = numbers("start")
-    if not (np.isfinite(start_s).all() and np.isfinite(numbers("end")).all()):
+    start_s, end_s = numbers("start"), numbers("end")
+    if not (np.isfinite(start_s).all() and np.isfinite(end_s).all()):
         raise TimelineError(f"{path}: a row has no time", "write it anew")
+    event, trigger, channel = texts("event"), texts("trigger"), counts("channel")
+    measured = event == "measurement"
+    clock = (measured & (trigger == "hop")) | (event == "gap")
     return Timeline(
         path,
         labels,
         start_s=start_s,
-        end_s=numbers("end"),
+        end_s=end_s,
         utterance=counts("utterance"),
-        channel=counts("channel"),
+        channel=channel,
         scores=np.stack([numbers(f"p_{label}") for label in labels], axis=1),
         scores_smooth=np.stack([numbers(f"s_{label}") for label in labels], axis=1),
         sidecar=sidecar,
         problems=tuple(problems),
-        file=texts("file"),
-        event=texts("event"),
-        trigger=texts("trigger"),
+        file=named_by_run(texts("file"), channel, clock, measured & (trigger != "hop"), end_s),
+        event=event,
+        trigger=trigger,
         state=texts("state"),
         label=texts("label"),
         label_raw=texts("label_raw"),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime_ser.timeline.read import Floats, Timeline
+from realtime_ser.timeline.runs import rows_by_lane
 
 State = Literal["speech", "abstain", "no_speech", "gap"]
 
@@ -55,15 +56,11 @@ class Segment:
 
 def lanes(timeline: Timeline) -> list[Lane]:
     """Each channel of each recording, in the order in which they first appear."""
-    numbers: dict[tuple[str, int], int] = {}
-    keys = zip(timeline.file, timeline.channel.tolist(), strict=True)
-    number = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
-    used = np.flatnonzero(timeline.hops | (timeline.event == "gap"))
-    # By lane, and within it by time, should the rows of a file have been moved about.
-    used = used[np.lexsort((timeline.end_s[used], number[used]))]
-    parts = np.split(used, np.searchsorted(number[used], np.arange(1, len(numbers))))
+    used = timeline.hops | (timeline.event == "gap")
     found = []
-    for (file, channel), rows in zip(numbers, parts, strict=False):
+    for every in rows_by_lane(timeline.file, timeline.channel):
+        file, channel = timeline.file[every[0]], timeline.channel[every[0]]
+        rows = every[used[every]]
         # As lists: scalars of arrays are slow to go through one by one.
         start_s, end_s = timeline.start_s[rows].tolist(), timeline.end_s[rows].tolist()
         speaks = ((timeline.state[rows] != "no_speech") & (timeline.event[rows] != "gap")).tolist()

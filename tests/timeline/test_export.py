@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from realtime_ser.errors import SettingsError, SinkError, TimelineError
 from realtime_ser.timeline.export import FORMATS, export
 from realtime_ser.timeline.read import Timeline, read_timeline
+from realtime_ser.timeline.report import report
 from realtime_ser.timeline.segments import Segment, lanes, segments
+from realtime_ser.timeline.statistics import statistics
 from tests.cli.program import one_line, program
+
+Demo = tuple[NDArray[np.int16], int]
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +246,36 @@ def test_several_recordings_need_a_choice_where_there_is_room_for_one(timeline: 
         export(timeline, "parquet", tmp_path / "t.parquet")
     finally:
         timeline.file[-1] = before
+
+
+def test_each_session_of_an_appended_timeline_is_exported_by_its_name(demo: Demo, tmp_path: Path) -> None:
+    samples, rate_hz = demo
+    table, labels = tmp_path / "t.csv", tmp_path / "t.labels.txt"
+    for seconds, more in ((6, ()), (4, ("--append",))):
+        raw = samples[: seconds * rate_hz].tobytes()
+        command = ("replay", "-", "--rate", rate_hz, "--speed", "max", "--csv", table, *more)
+        assert program(*command, stdin=raw).returncode == 0
+    timeline = read_timeline(table)
+    first, second = lanes(timeline)
+    assert second.file == f"{first.file} (2)"
+    assert statistics(timeline).audio_s == pytest.approx(10, abs=0.5)  # up to the last hop
+    assert report([timeline]).count('class="plot"') == 2
+    one_line(program("export", table, "--to", "audacity"), 1, "holds 2 recordings", f"such as {second.file!r}")
+    ends = []
+    for lane in (first, second):
+        assert program("export", table, "--to", "audacity", "--recording", lane.file, "--overwrite").returncode == 0
+        ends.append([float(line.split("\t")[1]) for line in labels.read_text().splitlines()])
+    assert all(found == sorted(found) for found in ends)
+    assert 4 < ends[0][-1] <= 6
+    assert ends[1][-1] <= 4
+
+
+def test_rttm_tells_two_sessions_apart(timeline: Timeline, tmp_path: Path) -> None:
+    half = timeline.file.copy()
+    half[timeline.channel == 2] += " (2)"
+    export(replace(timeline, file=half), "rttm", tmp_path / "t.rttm")
+    rows = [line.split() for line in (tmp_path / "t.rttm").read_text().splitlines()]
+    assert {(row[1], row[2]) for row in rows} == {("call,_one", "1"), ("call,_one_(2)", "2")}
 
 
 def test_the_command_writes_beside_the_timeline_and_refuses_nonsense(written: tuple[Path, Path]) -> None:

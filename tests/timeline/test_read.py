@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,33 @@ def test_what_cannot_be_a_number_is_told(written: tuple[Path, Path], tmp_path: P
         read_timeline(path)
     with pytest.raises(TimelineError, match="no such file"):
         read_timeline(tmp_path / "none.csv")
+
+
+def test_what_an_appended_session_tells_before_its_first_hop_is_its_own(
+    written: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def row(end_s: float, event: str, channel: int, note: str) -> str:
+        trigger, state = ("hop", "no_speech") if event == "measurement" else ("", "")
+        return ",".join(["mic", str(end_s), str(end_s), event, trigger, state, *[""] * 25, str(channel), note]) + "\n"
+
+    session = [("warning", 0.1, "begins"), ("measurement", 0.25, ""), ("measurement", 0.5, ""), ("marker", 0.6, "ends")]
+    path = tmp_path / "t.csv"
+    rows = [row(end_s, event, 1, note) for event, end_s, note in 3 * session]
+    rows[5:5] = [row(end_s, event, 2, note) for event, end_s, note in session]
+    path.write_text(written[0].read_text().splitlines(keepends=True)[0] + "".join(rows))
+    timeline = read_timeline(path)
+    assert timeline.file[timeline.channel == 1].tolist() == 4 * ["mic"] + 4 * ["mic (2)"] + 4 * ["mic (3)"]
+    assert timeline.file[timeline.channel == 2].tolist() == 4 * ["mic"]
+
+
+def test_events_of_a_second_session_are_of_its_source(written: tuple[Path, Path], tmp_path: Path) -> None:
+    first = written[1].read_text(encoding="utf-8")
+    ids = {json.loads(line)["session_id"] for line in first.splitlines()}
+    second, same = first.replace('"source":"call, one.wav"', '"source":"other.wav"'), first
+    for session_id in ids:
+        second, same = second.replace(session_id, session_id[::-1]), same.replace(session_id, f"{session_id}x")
+    path = tmp_path / "t.jsonl"
+    path.write_text(first + second + same, encoding="utf-8")
+    timeline = read_timeline(path)
+    n = len(timeline) // 3
+    assert timeline.file.tolist() == n * ["call, one.wav"] + n * ["other.wav"] + n * ["call, one.wav (2)"]

@@ -90,10 +90,18 @@ def test_a_real_timelines_seconds_add_up_to_its_audio(written: tuple[Path, Path]
             assert before.end_s <= after.start_s + 1e-9
 
 
-def test_rows_out_of_order_say_the_same(by_hand: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "moved.csv"
-    moved.write_text("\n".join([HEADER, *ROWS[5:], *ROWS[:5]]) + "\n")
-    assert statistics(read_timeline(moved)) == statistics(read_timeline(by_hand))
+def test_a_session_that_was_appended_is_a_recording_of_its_own(by_hand: Path) -> None:
+    once = statistics(read_timeline(by_hand))
+    with by_hand.open("a") as file:
+        file.write("\n".join(ROWS) + "\n")
+    timeline = read_timeline(by_hand)
+    assert [lane.file for lane in lanes(timeline)] == ["a.wav", "a.wav (2)"]
+    twice = statistics(timeline)
+    for name in ("audio_s", "scored_s", "abstained_s", "silent_s", "lost_s", "unscored_s"):
+        assert getattr(twice, name) == pytest.approx(2 * getattr(once, name)), name
+    assert twice.shares == pytest.approx(once.shares)
+    assert twice.transitions == {("calm", "wild"): 2}
+    assert [e.file for e in episodes(timeline, timeline.arousal > 0.6, 1.0)] == ["a.wav", "a.wav (2)"]
 
 
 def test_no_rows_are_no_seconds(tmp_path: Path) -> None:
