@@ -84,15 +84,17 @@ def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
 
     Raises
     ------
+    TimelineError
+        If the timeline has several lanes.
     SinkError
         If the folder exists, or cannot be written.
     SourceError
-        If the audio cannot be read.
+        If the audio cannot be read, or there is none.
     """
     import numpy as np
     import soundfile
 
-    from realtime_ser.errors import SinkError
+    from realtime_ser.errors import SinkError, SourceError
     from realtime_ser.sources.file import FileSource
     from realtime_ser.timeline.compare import most_uncertain, random_windows
 
@@ -101,7 +103,10 @@ def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
     drawn = random_windows(timeline, n, uncertain)
     chosen = [(*w, "uncertain") for w in uncertain] + [(*w, "random") for w in drawn]
     chosen = [chosen[i] for i in np.random.default_rng(1).permutation(len(chosen))]
-    samples = np.concatenate(list(source))
+    blocks = list(source)
+    if not blocks:
+        raise SourceError(f"{audio}: has no samples", "give the recording that the timeline was made of")
+    samples = np.concatenate(blocks)
     try:
         out.mkdir()
         with (out / "labels.csv").open("w", newline="") as blank, (out / "key.csv").open("w", newline="") as key:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from realtime_ser.errors import TimelineError
 from realtime_ser.timeline.annotations import Annotation
 from realtime_ser.timeline.read import Floats, Timeline
-from realtime_ser.timeline.segments import lanes
+from realtime_ser.timeline.segments import Lane, lanes
 
 GRID_S = 0.25
 Ints = NDArray[np.int64]
@@ -46,12 +46,7 @@ def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Compa
     TimelineError
         If the timeline has several lanes, or nothing can be compared.
     """
-    found = lanes(timeline)
-    if len(found) != 1:
-        raise TimelineError(
-            f"{timeline.path}: has {len(found)} lanes", "export or analyse one channel of one recording"
-        )
-    (lane,) = found
+    lane = _only_lane(timeline)
     known = sorted({a.label for rater in raters for a in rater} | set(timeline.labels) - {""})
     labels = (*timeline.labels, *(label for label in known if label not in timeline.labels))
     n = int(np.ceil(timeline.duration_s / GRID_S))
@@ -93,6 +88,15 @@ def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Compa
     )
 
 
+def _only_lane(timeline: Timeline) -> Lane:
+    found = lanes(timeline)
+    if len(found) != 1:
+        raise TimelineError(
+            f"{timeline.path}: has {len(found)} lanes", "export or analyse one channel of one recording"
+        )
+    return found[0]
+
+
 def cohens_kappa(confusion: Ints) -> float:
     """Agreement beyond chance of two raters (Cohen, 1960); NaN if chance alone agrees always."""
     total = confusion.sum()
@@ -118,15 +122,26 @@ def concordance(a: Floats, b: Floats) -> float:
 
 
 def most_uncertain(timeline: Timeline, n: int) -> list[tuple[float, float]]:
-    """The windows of the `n` hops with the least confidence that do not overlap, as (start_s, end_s)."""
-    spoken = np.flatnonzero(timeline.hops & np.isfinite(timeline.confidence))
+    """The windows of the `n` hops with the least confidence that do not overlap, as (start_s, end_s).
+
+    Raises
+    ------
+    TimelineError
+        If the timeline has several lanes.
+    """
+    spoken = _scored(timeline)
     return _apart(timeline, spoken[np.argsort(timeline.confidence[spoken], kind="stable")], n)
 
 
 def random_windows(timeline: Timeline, n: int, taken: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """`n` windows drawn by chance, always the same of a timeline, that overlap neither each other nor `taken`."""
-    spoken = np.flatnonzero(timeline.hops & np.isfinite(timeline.confidence))
-    return _apart(timeline, np.random.default_rng(0).permutation(spoken), n, taken)
+    return _apart(timeline, np.random.default_rng(0).permutation(_scored(timeline)), n, taken)
+
+
+def _scored(timeline: Timeline) -> Ints:
+    """The rows of its lane whose windows have a confidence."""
+    rows = _only_lane(timeline).rows
+    return rows[np.isfinite(timeline.confidence[rows])]
 
 
 def _apart(
@@ -148,9 +163,13 @@ def _covering(start_s: Floats, end_s: Floats, at_s: Floats) -> Ints:
 
 
 def _covered(rater: Sequence[Annotation], at_s: Floats) -> tuple[list[Annotation], Ints]:
-    ordered = sorted(rater, key=lambda a: a.start_s)
-    start_s, end_s = np.array([a.start_s for a in ordered]), np.array([a.end_s for a in ordered])
-    return ordered, _covering(start_s, end_s, at_s)
+    """Which label holds at each moment, -1 for none: while several do, the one that began last."""
+    ordered = sorted(rater, key=lambda a: (a.start_s, -a.end_s))
+    which = np.full(len(at_s), -1)
+    for k, label in enumerate(ordered):
+        first, end = np.searchsorted(at_s, (label.start_s, label.end_s))
+        which[first:end] = k
+    return ordered, which
 
 
 def _on_grid(rater: Sequence[Annotation], at_s: Floats, index: dict[str, int]) -> Ints:

@@ -83,6 +83,27 @@ def test_where_one_side_is_silent_nothing_is_compared(timeline: Timeline) -> Non
         compare(timeline, [[Annotation(1_000, 2_000, "neutral")]])
 
 
+def test_a_label_within_a_longer_one_holds_while_it_lasts(timeline: Timeline) -> None:
+    end_s = timeline.duration_s
+    outer, inner, first = (
+        Annotation(*span) for span in ((0, end_s, "bored", 0.5), (2, 6, "neutral", -0.5), (0, 4, "sad", 0.0))
+    )
+    cut = [
+        Annotation(0, 2, "sad", 0.0),
+        Annotation(2, 6, "neutral", -0.5),
+        Annotation(6, end_s, "bored", 0.5),
+    ]
+    expected = compare(timeline, [cut])
+    assert expected.confusion.any(axis=1).sum() > 1
+    for labels in ([outer, inner, first], [first, inner, outer]):
+        found = compare(timeline, [labels])
+        assert found.compared_s == expected.compared_s
+        assert found.confusion.sum() == expected.confusion.sum()
+        assert found.agreement == expected.agreement
+        assert found.cohens_kappa == pytest.approx(expected.cohens_kappa)
+        assert found.arousal_concordance == pytest.approx(expected.arousal_concordance)
+
+
 def test_a_majority_of_three_counts_and_their_own_words_have_rows(timeline: Timeline) -> None:
     whole = timeline.duration_s
     raters = [[Annotation(0, whole, label)] for label in ("bored", "bored", "neutral")]
@@ -147,3 +168,17 @@ def test_a_sample_can_be_rated_and_compared(tmp_path: Path, demo: Demo) -> None:
     assert "agreement" in program("compare", table, folder / "labels.csv").stdout
     one_line(program("compare", table), 2, "no labels")
     one_line(program("compare", table, tmp_path / "none.txt"), 1, "no such file")
+
+
+def test_a_sample_of_several_lanes_or_of_no_audio_is_refused(
+    written: tuple[Path, Path], timeline: Timeline, demo: Demo, tmp_path: Path
+) -> None:
+    samples, rate_hz = demo
+    voice, table, empty, folder = (tmp_path / name for name in ("v.wav", "v.csv", "empty.wav", "rate"))
+    soundfile.write(voice, samples[: 6 * rate_hz], rate_hz)
+    soundfile.write(empty, samples[:0], rate_hz)
+    sample = ("--sample", 2, "-o", folder, "--audio")
+    one_line(program("compare", written[0], *sample, voice), 1, "has 2 lanes", "one channel of one recording")
+    program("replay", voice, "--speed", "max", "--csv", table)
+    one_line(program("compare", table, *sample, empty), 1, "empty.wav: has no samples")
+    assert not folder.exists()
