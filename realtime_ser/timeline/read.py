@@ -88,6 +88,11 @@ class Timeline:
         """Which rows are measurements of a hop: the trace itself, speech and silence."""
         return (self.event == "measurement") & (self.trigger == "hop")
 
+    @property
+    def trace(self) -> Floats:
+        """`scores_smooth`, and the scores themselves of utterances, which are not smoothed."""
+        return np.where(np.isfinite(self.scores_smooth), self.scores_smooth, self.scores)
+
     def part(self, rows: NDArray[np.bool_]) -> Timeline:
         """Some of the rows."""
         changed = {
@@ -282,8 +287,6 @@ def _timeline(
     if not (np.isfinite(start_s).all() and np.isfinite(end_s).all()):
         raise TimelineError(f"{path}: a row has no time", "write it anew")
     event, trigger, channel = texts("event"), texts("trigger"), counts("channel")
-    measured = event == "measurement"
-    clock = (measured & (trigger == "hop")) | (event == "gap")
     return Timeline(
         path,
         labels,
@@ -295,7 +298,7 @@ def _timeline(
         scores_smooth=np.stack([numbers(f"s_{label}") for label in labels], axis=1),
         sidecar=sidecar,
         problems=tuple(problems),
-        file=named_by_run(texts("file"), channel, clock, measured & (trigger != "hop"), end_s),
+        file=named_by_run(texts("file"), channel, event, trigger, end_s),
         event=event,
         trigger=trigger,
         state=texts("state"),

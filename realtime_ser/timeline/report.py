@@ -112,7 +112,7 @@ def _packed(timeline: Timeline, lane: Lane, audio: Sound | None) -> dict[str, An
         "start": _encoded(lane.start_s.astype(np.float32)),
         "end": _encoded(lane.end_s.astype(np.float32)),
         "state": _encoded(np.array(states, np.uint8)),
-        "scores": _encoded(np.round(np.nan_to_num(timeline.scores_smooth[rows]) * 250).astype(np.uint8)),
+        "scores": _encoded(np.round(np.nan_to_num(timeline.trace[rows]) * 250).astype(np.uint8)),
         "arousal": _encoded(_bytes_of(timeline.arousal[rows], 100)),
         "valence": _encoded(_bytes_of(timeline.valence[rows], 100)),
         "level": _encoded(_bytes_of(timeline.level_dbfs[rows], 1)),
@@ -149,7 +149,7 @@ def _tables(found: Statistics) -> str:
         "scored": found.scored_s,
         "unsure": found.abstained_s,
         "silent": found.silent_s,
-        "too short to score": found.unscored_s,
+        "not scored": found.unscored_s,
         "lost": found.lost_s,
     }
     shares = sorted(found.shares.items(), key=lambda item: -item[1])

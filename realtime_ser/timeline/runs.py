@@ -15,32 +15,38 @@ def rows_by_lane(file: NDArray[np.object_], channel: NDArray[np.int64]) -> list[
     return np.split(order, np.flatnonzero(np.diff(number[order])) + 1) if len(order) else []
 
 
+def clock_rows(event: NDArray[np.object_], trigger: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Which rows of a lane tell of its audio one after the other: gaps, and hops, or utterances where there are none.
+
+    None of them ends before the one before it in its session.
+    """
+    measured = event == "measurement"
+    hops = measured & (trigger == "hop")
+    return (hops if hops.any() else measured & (trigger == "utterance")) | (event == "gap")
+
+
 def named_by_run(
     file: NDArray[np.object_],
     channel: NDArray[np.int64],
-    clock: NDArray[np.bool_],
-    pooled: NDArray[np.bool_],
+    event: NDArray[np.object_],
+    trigger: NDArray[np.object_],
     end_s: NDArray[np.float64],
 ) -> NDArray[np.object_]:
     """The recordings' names with the number of the run behind all but the first: "mic", "mic (2)".
 
-    Parameters
-    ----------
-    clock
-        Which rows never end before the one before them in a session: a new one begins where that goes back.
-    pooled
-        Which rows tell of what is past.
+    A new run begins where the clock goes back.
     """
     named = file.copy()
     for rows in rows_by_lane(file, channel):
-        runs = _runs(clock[rows], pooled[rows], end_s[rows])
+        clock = clock_rows(event[rows], trigger[rows])
+        runs = _runs(clock, ~clock & (event[rows] == "measurement"), end_s[rows])
         for row, run in zip(rows[runs > 0].tolist(), runs[runs > 0].tolist(), strict=True):
             named[row] = f"{file[row]} ({run + 1})"
     return named
 
 
 def _runs(clock: NDArray[np.bool_], pooled: NDArray[np.bool_], end_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Of a lane's rows, how many runs came before."""
+    """Of a lane's rows, how many runs came before; `pooled` tells of what is past."""
     ticks = np.flatnonzero(clock)
     back = np.flatnonzero(np.diff(end_s[ticks]) < 0)
     begins = ticks[back + 1]

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime_ser.errors import TimelineError
 from realtime_ser.timeline.read import Floats, Timeline
-from realtime_ser.timeline.runs import rows_by_lane
+from realtime_ser.timeline.runs import clock_rows, rows_by_lane
 
 State = Literal["speech", "abstain", "no_speech", "gap"]
 
@@ -20,7 +21,8 @@ State = Literal["speech", "abstain", "no_speech", "gap"]
 class Lane:
     """One channel of one recording: hops and gaps in order, none of which overlaps another.
 
-    Where no row tells anything (an utterance's first second, one too short to score) there is a hole.
+    Utterances instead of hops, if the timeline was made with a row for each utterance alone. Where no row tells
+    anything (an utterance's first second, one too short to score) there is a hole.
     """
 
     file: str
@@ -55,12 +57,20 @@ class Segment:
 
 
 def lanes(timeline: Timeline) -> list[Lane]:
-    """Each channel of each recording, in the order in which they first appear."""
-    used = timeline.hops | (timeline.event == "gap")
+    """Each channel of each recording, in the order in which they first appear.
+
+    Raises
+    ------
+    TimelineError
+        If there is one with a row for the whole recording alone.
+    """
     found = []
     for every in rows_by_lane(timeline.file, timeline.channel):
         file, channel = timeline.file[every[0]], timeline.channel[every[0]]
-        rows = every[used[every]]
+        event, trigger = timeline.event[every], timeline.trigger[every]
+        rows = every[clock_rows(event, trigger)]
+        if set(trigger[event == "measurement"]) == {"file"}:
+            raise TimelineError(f"{timeline.path}: has rows of whole files alone", "analyse with --rows hop")
         # As lists: scalars of arrays are slow to go through one by one.
         start_s, end_s = timeline.start_s[rows].tolist(), timeline.end_s[rows].tolist()
         speaks = ((timeline.state[rows] != "no_speech") & (timeline.event[rows] != "gap")).tolist()

@@ -64,7 +64,8 @@ def draw_still(timeline: Timeline, path: Path, sound: Sound | None = None) -> No
 def _draw(timeline: Timeline, lane: Lane, kind: str, panel: Any) -> None:
     every = max(1, len(lane.rows) // _MOST_POINTS)
     rows, start_s, end_s = lane.rows[::every], lane.start_s[::every], lane.end_s[::every]
-    spoken = np.isfinite(timeline.scores_smooth[rows, 0])
+    scores = timeline.trace[rows]
+    spoken = np.isfinite(scores[:, 0])
     # Each row as a step from its start to its end; what is not speech is a hole.
     at_s = np.stack((start_s, end_s), axis=1).ravel()
 
@@ -73,7 +74,7 @@ def _draw(timeline: Timeline, lane: Lane, kind: str, panel: Any) -> None:
 
     colours = colours_of(timeline.labels)
     names = [label.replace("$", r"\$") for label in timeline.labels]  # else mathematics
-    columns = [timeline.scores_smooth[rows, i] for i in range(len(timeline.labels))]
+    columns = [scores[:, i] for i in range(len(timeline.labels))]
     if kind == "band":
         panel.stackplot(at_s, [steps(c, 0.0) for c in columns], labels=names, colors=colours, linewidth=0)
         panel.set(ylim=(0, 1), ylabel="all")

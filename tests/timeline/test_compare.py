@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from realtime_ser.errors import TimelineError
 from realtime_ser.timeline.annotations import Annotation, read_annotations
-from realtime_ser.timeline.compare import cohens_kappa, compare, concordance, fleiss_kappa
+from realtime_ser.timeline.compare import cohens_kappa, compare, concordance, fleiss_kappa, most_uncertain
 from realtime_ser.timeline.export import export
 from realtime_ser.timeline.read import Timeline, read_timeline
 from realtime_ser.timeline.segments import lanes, segments
@@ -72,6 +72,14 @@ def test_the_timeline_agrees_with_itself(timeline: Timeline) -> None:
     assert found.only_timeline_s == found.only_raters_s == 0
     assert found.arousal_concordance > 0.8  # a segment's mean stands for its hops
     assert found.confusion.sum() * 0.25 == found.compared_s > 5
+
+
+def test_utterances_are_compared_and_sampled_where_there_are_no_hops(timeline: Timeline) -> None:
+    utterances = timeline.part(~timeline.hops)
+    assert compare(utterances, [labelled(utterances)]).agreement == 1
+    whole = utterances.part(utterances.trigger == "utterance")
+    least = whole.confidence.argmin()
+    assert most_uncertain(utterances, 1) == [(whole.start_s[least], whole.end_s[least])]
 
 
 def test_where_one_side_is_silent_nothing_is_compared(timeline: Timeline) -> None:

@@ -248,6 +248,18 @@ def test_several_recordings_need_a_choice_where_there_is_room_for_one(timeline: 
         timeline.file[-1] = before
 
 
+def test_utterances_are_exported_where_there_are_no_hops(timeline: Timeline, tmp_path: Path) -> None:
+    whole = timeline.trigger == "utterance"
+    export(timeline.part(~timeline.hops), "audacity", tmp_path / "t.txt")
+    rows = [line.split("\t") for line in (tmp_path / "t.txt").read_text().splitlines()]
+    texts = [
+        f"{c}: {label or 'unsure'}" for c, label in zip(timeline.channel[whole], timeline.label[whole], strict=True)
+    ]
+    assert sorted((float(end), text) for _, end, text in rows if text[0].isdigit()) == sorted(
+        zip(timeline.end_s[whole].tolist(), texts, strict=True)
+    )
+
+
 def test_each_session_of_an_appended_timeline_is_exported_by_its_name(demo: Demo, tmp_path: Path) -> None:
     samples, rate_hz = demo
     table, labels = tmp_path / "t.csv", tmp_path / "t.labels.txt"

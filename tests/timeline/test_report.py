@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from realtime_ser.errors import TimelineError
 from realtime_ser.timeline.read import Timeline, read_timeline
 from realtime_ser.timeline.report import report
+from realtime_ser.timeline.segments import lanes
 from realtime_ser.timeline.sound import listen
+from realtime_ser.timeline.still import draw_still
 from tests.cli.program import one_line, program
 
 pytest.importorskip("plotly")
@@ -202,6 +206,20 @@ def test_the_pages_data_is_the_timelines(page: Path, written: tuple[Path, Path],
     at = {round(end, 3): row for end, row in zip(ends, scores.tolist(), strict=True)}
     found = [at[round(float(np.float32(end)), 3)] for end in timeline.end_s[rows]]
     np.testing.assert_allclose(found, timeline.scores_smooth[rows], atol=0.0021)
+
+
+def test_utterances_are_drawn_where_there_are_no_hops(written: tuple[Path, Path], tmp_path: Path) -> None:
+    timeline = read_timeline(written[0])
+    utterances = timeline.part(~timeline.hops & (timeline.channel == 1))
+    assert len(lanes(utterances)[0].rows) > 3
+    line = next(line for line in report([utterances]).splitlines() if "const LANES = " in line)
+    (lane,) = json.loads(line.split("const LANES = ")[1].rstrip(";"))
+    shown = np.frombuffer(base64.b64decode(lane["scores"]), np.uint8).reshape(-1, len(timeline.labels)) / 250
+    scores = utterances.scores[utterances.trigger == "utterance"]
+    np.testing.assert_allclose(shown[shown.any(axis=1)], scores, atol=0.0021)
+    for name, drawn in (("utterances", utterances), ("nothing", utterances.part(utterances.event == "gap"))):
+        draw_still(drawn, tmp_path / f"{name}.svg")
+    assert (tmp_path / "utterances.svg").stat().st_size > (tmp_path / "nothing.svg").stat().st_size + 1_000
 
 
 def test_audio_of_another_length_is_refused(written: tuple[Path, Path], demo: Demo, tmp_path: Path) -> None:

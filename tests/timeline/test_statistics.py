@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realtime_ser.errors import TimelineError
 from realtime_ser.timeline.read import read_timeline
 from realtime_ser.timeline.segments import lanes, segments
 from realtime_ser.timeline.statistics import episodes, statistics
@@ -102,6 +103,32 @@ def test_a_session_that_was_appended_is_a_recording_of_its_own(by_hand: Path) ->
     assert twice.shares == pytest.approx(once.shares)
     assert twice.transitions == {("calm", "wild"): 2}
     assert [e.file for e in episodes(timeline, timeline.arousal > 0.6, 1.0)] == ["a.wav", "a.wav (2)"]
+
+
+def by_utterance(start: float, end: float, label: str, arousal: float) -> str:
+    state = "speech" if label else "abstain"
+    return f"a.wav,{start},{end},measurement,utterance,{state},1,{label},calm,0.5,{arousal},0,0.5,0.5,,,-20,30,0,,,,"
+
+
+def test_without_hops_utterances_tell(tmp_path: Path) -> None:
+    gap = "a.wav,5,6,gap,,,,,,,,,,,,,,,,,,,lost: 16000 samples lost"
+    rows = [by_utterance(1, 3, "calm", 0.1), by_utterance(3.5, 4.5, "", 0.4), gap, by_utterance(6, 9, "wild", 0.8)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([HEADER, *rows, rows[1]]) + "\n")
+    timeline = read_timeline(path)
+    assert [lane.file for lane in lanes(timeline)] == ["a.wav", "a.wav (2)"]
+    found = statistics(timeline.part(timeline.file == "a.wav"))
+    assert (found.audio_s, found.scored_s, found.abstained_s, found.silent_s, found.lost_s) == (9, 5, 1, 0, 1)
+    assert found.unscored_s == pytest.approx(2)
+    assert found.shares == pytest.approx({"calm": 0.4, "wild": 0.6})
+    assert found.arousal_mean == pytest.approx((2 * 0.1 + 0.4 + 3 * 0.8) / 6)
+
+
+def test_rows_of_whole_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"{HEADER}\n{by_utterance(0, 9, 'calm', 0.1).replace('utterance', 'file')}\n")
+    with pytest.raises(TimelineError, match=r"t\.csv: has rows of whole files alone: analyse with --rows hop"):
+        statistics(read_timeline(path))
 
 
 def test_no_rows_are_no_seconds(tmp_path: Path) -> None:
