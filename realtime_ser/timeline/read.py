@@ -163,7 +163,7 @@ def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
     problems: list[str] = []
     n_rows = 0
     try:
-        for chunk in _chunks(rows):
+        for chunk in _chunks(rows, len(header)):
             if len(chunk[-1]) != len(header):
                 chunk.pop()
                 problems.append(f"row {n_rows + len(chunk) + 2} is cut off; it was read up to there")
@@ -184,10 +184,10 @@ def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
     return _timeline(path, labels, column, _sidecar(path), problems)
 
 
-def _chunks(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+def _chunks(rows: Iterator[list[str]], n_columns: int) -> Iterator[list[list[str]]]:
     """Rows by the thousand, up to and with the first that is shorter or longer: a day of rows is too many strings."""
     while chunk := list(islice(rows, _CHUNK_ROWS)):
-        wrong = next((i for i, row in enumerate(chunk) if len(row) != len(chunk[0])), None)
+        wrong = next((i for i, row in enumerate(chunk) if len(row) != n_columns), None)
         yield chunk if wrong is None else chunk[: wrong + 1]
 
 
@@ -281,12 +281,15 @@ def _timeline(
     def counts(name: str) -> NDArray[np.int64]:
         return np.nan_to_num(numbers(name)).astype(np.int64)
 
-    if unknown := set(texts("state")) - {"", *get_args(State)}:
+    state = texts("state")
+    if unknown := set(state) - {"", *get_args(State)}:
         raise ValueError(f"state {min(unknown)!r}")
     start_s, end_s = numbers("start"), numbers("end")
     if not (np.isfinite(start_s).all() and np.isfinite(end_s).all()):
         raise TimelineError(f"{path}: a row has no time", "write it anew")
     event, trigger, channel = texts("event"), texts("trigger"), counts("channel")
+    if ((event == "measurement") & (state == "")).any():
+        raise ValueError("a measurement has no state")
     return Timeline(
         path,
         labels,
@@ -301,7 +304,7 @@ def _timeline(
         file=named_by_run(texts("file"), channel, event, trigger, end_s),
         event=event,
         trigger=trigger,
-        state=texts("state"),
+        state=state,
         label=texts("label"),
         label_raw=texts("label_raw"),
         wall_time=texts("wall_time"),

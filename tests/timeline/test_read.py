@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from realtime_ser.errors import TimelineError
+from realtime_ser.timeline import read
 from realtime_ser.timeline.read import read_timeline
+from tests.cli.program import one_line, program
 
 
 def test_both_forms_say_the_same(written: tuple[Path, Path]) -> None:
@@ -58,6 +60,29 @@ def test_a_file_cut_off_in_a_row_is_read_up_to_there(written: tuple[Path, Path],
     assert 100 < len(timeline) < len(read_timeline(written[form]))
     (problem,) = timeline.problems
     assert "is cut off; it was read up to there" in problem
+
+
+@pytest.mark.parametrize("row", [0, 50, 60, 99])
+def test_a_short_row_before_others_ends_what_is_read(
+    written: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: int
+) -> None:
+    monkeypatch.setattr(read, "_CHUNK_ROWS", 50)
+    header, *lines = written[0].read_text().splitlines(keepends=True)
+    lines[row] = "mic,0.25\n"
+    path = tmp_path / "t.csv"
+    path.write_text(header + "".join(lines))
+    timeline = read_timeline(path)
+    assert len(timeline) == row
+    assert timeline.problems == (f"row {row + 2} is cut off; it was read up to there",)
+
+
+def test_a_measurement_without_a_state_is_told(written: tuple[Path, Path], tmp_path: Path) -> None:
+    for file, with_state, without in zip(
+        written, (",hop,no_speech,", '"state":"no_speech"'), (",hop,,", '"state":null'), strict=True
+    ):
+        path = tmp_path / file.name
+        path.write_text(file.read_text().replace(with_state, without, 1))
+        one_line(program("report", path), 1, "is a damaged timeline (a measurement has no state)")
 
 
 def test_a_header_alone_is_an_empty_timeline(written: tuple[Path, Path], tmp_path: Path) -> None:
