@@ -46,6 +46,8 @@ def export(timeline: Timeline, format_: str, path: Path, overwrite: bool = False
         )
     if path.exists() and not overwrite:
         raise SinkError(f"{path}: exists already", "give --overwrite, or another path")
+    if path.exists() and path.samefile(timeline.path):
+        raise SinkError(f"{path}: is the timeline itself", "name another file")
     if path.is_dir() and not chosen.folder:
         raise SinkError(f"{path}: is a folder", "name a file")
     if path.exists() and chosen.folder and not _is_database(path):

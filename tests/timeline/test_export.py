@@ -298,3 +298,10 @@ def test_the_command_writes_beside_the_timeline_and_refuses_nonsense(written: tu
     one_line(program("export", written[0], "--to", "word"), 2, "give one of audacity")
     one_line(program("export", written[0].parent / "none.csv", "--to", "srt"), 1, "no such file")
     one_line(program("export", written[0], "--to", "srt", "--recording", "x.wav"), 1, "has no recording 'x.wav'")
+
+
+def test_the_timeline_itself_is_never_replaced(written: tuple[Path, Path]) -> None:
+    before = written[0].read_bytes()
+    with pytest.raises(SinkError, match="is the timeline itself"):
+        export(read_timeline(written[0]), "audacity", written[0], overwrite=True)
+    assert written[0].read_bytes() == before
