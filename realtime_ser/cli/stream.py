@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +17,11 @@ from realtime_ser.dashboard import Dashboard, PlainLines
 from realtime_ser.dashboard.keys import in_foreground
 from realtime_ser.errors import ModelError, RealtimeSerError, SinkError, UsageError
 from realtime_ser.events import Event, SessionClosed
-from realtime_ser.printable import say
+from realtime_ser.printable import printable
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, SessionSettings
 from realtime_ser.signals import StopRequested, StopSignals
+from realtime_ser.sinks._file import LineStream
 from realtime_ser.sinks.actions import AlertActions
 from realtime_ser.sinks.background import Background, Sink
 from realtime_ser.sinks.csv import CsvSink
@@ -35,6 +37,8 @@ _MOST_BEHIND = 100
 """Events that an output may be behind when it holds a source up."""
 _LOOK_S = 0.02
 """Between two looks at how far behind it is."""
+_PATIENCE_S = 3.0
+"""For a line on stderr at the end."""
 
 
 class Pace:
@@ -159,16 +163,29 @@ def close_later(stack: ExitStack, sink: Sink[Any], signals: StopSignals | None =
             if error is None and not (signals and signals.received):
                 raise
             if own is not error:
-                say(f"realtime-ser: {own}", sys.stderr)
+                tell_at_last(f"realtime-ser: {own}")
 
     stack.push(close)
+
+
+def tell_at_last(line: str) -> None:
+    """A line on stderr, given up after a while: what nobody reads any more must not outlast a request to stop."""
+    stderr = LineStream(sys.stderr, sys.stderr.encoding)
+
+    def write() -> None:
+        with suppress(SinkError):
+            stderr.write(printable(line))
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_S)
 
 
 def print_late(problems: deque[Notice]) -> None:
     """Of alerts, what failed after the session's end; a result file raises its own errors when it is closed."""
     for problem in problems:
         if problem.code == "alert_failed":
-            say(f"realtime-ser: {problem.message}", sys.stderr)
+            tell_at_last(f"realtime-ser: {problem.message}")
 
 
 def open_view(
@@ -285,9 +302,9 @@ def stream(
             _wait_for(holding_up, 0)
         closed = [event for event in last if isinstance(event, SessionClosed)]
     if problem:
-        say(f"realtime-ser: {source.name}: {problem}", sys.stderr)
+        tell_at_last(f"realtime-ser: {source.name}: {problem}")
     for each in closed:
-        say(totals(each), sys.stderr)
+        tell_at_last(totals(each))
     return signals.exit_code
 
 

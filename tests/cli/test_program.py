@@ -370,9 +370,10 @@ class UnreadPipe:
                 self.filled += os.write(self.writer, b"\n" * 256)
         os.set_blocking(self.writer, True)
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, *arguments: object, stderr_too: bool = False) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "realtime_ser", "replay", *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=self.writer, stderr=subprocess.PIPE, text=True)
+        stderr = self.writer if stderr_too else subprocess.PIPE
+        process = subprocess.Popen(command, stdout=self.writer, stderr=stderr, text=True)
         os.close(self.writer)
         return process
 
@@ -390,18 +391,19 @@ def grown(path: Path, size: int) -> bool:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-def test_lines_that_nobody_reads_stop_nothing_and_a_signal_ends_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stderr_too", [False, True])
+def test_lines_that_nobody_reads_stop_nothing_and_a_signal_ends_it(tmp_path: Path, stderr_too: bool) -> None:
     out, unread = tmp_path / "t.csv", UnreadPipe()
-    with unread.start("demo", "--speed", "1", "--plain", "--csv", out) as process:
+    with unread.start("demo", "--speed", "1", "--plain", "--csv", out, stderr_too=stderr_too) as process:
         try:
             assert grown(out, 2_000)
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=30)
         finally:
             process.kill()
             os.close(unread.reader)
     assert process.returncode == 143, errors
-    assert "stdout: hangs, lines not written" in errors
+    assert stderr_too or "stdout: hangs, lines not written" in errors
     assert out.read_text().endswith("\n")
     assert (tmp_path / "t.csv.json").exists()
 
