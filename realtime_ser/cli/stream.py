@@ -298,8 +298,8 @@ def stream(
             deliver(session.flush("error", error.what))
             raise
         deliver(last)
-        with suppress(StopRequested), signals.waiting():
-            _wait_for(holding_up, 0)
+        with suppress(StopRequested), signals.waiting():  # a pager takes as long as its reader
+            _wait_for([*holding_up, view] if isinstance(view, PlainLines) else holding_up, 0)
         closed = [event for event in last if isinstance(event, SessionClosed)]
     if problem:
         tell_at_last(f"realtime-ser: {source.name}: {problem}")
@@ -313,7 +313,7 @@ def _next(blocks: Iterator[Block], signals: StopSignals) -> Block | None:
         return next(blocks, None)
 
 
-def _wait_for(outputs: Sequence[Background[Event]], most_behind: int) -> None:
+def _wait_for(outputs: Sequence[Background[Event] | PlainLines], most_behind: int) -> None:
     while any(output.behind > most_behind for output in outputs):
         time.sleep(_LOOK_S)
 

@@ -86,6 +86,11 @@ class PlainLines:
         """Nobody types here."""
         return []
 
+    @property
+    def behind(self) -> int:
+        """How many lines are not yet written."""
+        return self._lines.behind
+
     def close(self) -> None:
         """Write what waits, for a while; the stream is its owner's to close."""
         self._lines.close()

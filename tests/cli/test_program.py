@@ -391,7 +391,7 @@ def grown(path: Path, size: int) -> bool:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-@pytest.mark.parametrize("stderr_too", [False, True])
+@pytest.mark.parametrize("stderr_too", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_lines_that_nobody_reads_stop_nothing_and_a_signal_ends_it(tmp_path: Path, stderr_too: bool) -> None:
     out, unread = tmp_path / "t.csv", UnreadPipe()
     with unread.start("demo", "--speed", "1", "--plain", "--csv", out, stderr_too=stderr_too) as process:
@@ -409,19 +409,20 @@ def test_lines_that_nobody_reads_stop_nothing_and_a_signal_ends_it(tmp_path: Pat
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
-def test_lines_that_are_read_late_are_all_there(tmp_path: Path, speech_wav: Path) -> None:
+@pytest.mark.parametrize("late_s", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_lines_that_are_read_late_are_all_there(tmp_path: Path, speech_wav: Path, late_s: float) -> None:
     expected = program("replay", speech_wav, "--speed", "max", "--plain").stdout.splitlines()
     out, unread = tmp_path / "t.csv", UnreadPipe()
     process = unread.start(speech_wav, "--speed", "max", "--plain", "--csv", out)
     assert grown(out, 1_000)
-    time.sleep(1)
+    time.sleep(late_s)  # in the longer case for more than an output that hangs is waited for
     assert unread.rest() == expected
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
-@pytest.mark.parametrize("interrupt", [False, True])
+@pytest.mark.parametrize("interrupt", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_slow_reader_of_events_slows_a_replay_down_and_a_signal_ends_it(
     tmp_path: Path, demo: Demo, interrupt: bool
 ) -> None:
