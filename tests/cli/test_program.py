@@ -390,8 +390,9 @@ def grown(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size > size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-@pytest.mark.parametrize("stderr_too", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stderr_too", [False, True])
 def test_lines_that_nobody_reads_stop_nothing_and_a_signal_ends_it(tmp_path: Path, stderr_too: bool) -> None:
     out, unread = tmp_path / "t.csv", UnreadPipe()
     with unread.start("demo", "--speed", "1", "--plain", "--csv", out, stderr_too=stderr_too) as process:
@@ -421,8 +422,9 @@ def test_lines_that_are_read_late_are_all_there(tmp_path: Path, speech_wav: Path
     assert process.returncode == 0, errors
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
-@pytest.mark.parametrize("interrupt", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("interrupt", [False, True])
 def test_a_slow_reader_of_events_slows_a_replay_down_and_a_signal_ends_it(
     tmp_path: Path, demo: Demo, interrupt: bool
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_terminal_that_is_closed_ends_the_session_properly(tmp_path: Path) -> 
     assert events_in(log)[-1]["reason"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_who_ignores_that_goes_on_without_a_terminal(tmp_path: Path) -> None:
     log = tmp_path / "t.jsonl"
     with on_terminal("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *replay(log), "--duration", 8) as terminal:

@@ -210,6 +210,7 @@ def test_lsl_samples_arrive_with_their_channels() -> None:
     sink.close()
 
 
+@pytest.mark.slow
 def test_a_failing_command_neither_stops_nor_delays_the_session(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     rule = ("--on", "neutral > 0.3 for 1s cooldown 1s")
