@@ -94,7 +94,7 @@ class AlertActions:
         except (OSError, ValueError) as error:
             self._problem("the webhook", str(error))
         except HTTPException as error:  # neither of the two; whoever answered may have said much
-            self._problem("the webhook", f"no answer in HTTP: {str(error)[:_LONGEST_ANSWER]}")
+            self._problem("the webhook", f"no answer in HTTP: {str(error).strip()[:_LONGEST_ANSWER]}")
 
     def _problem(self, what: str, why: str) -> None:
         self._tell(Notice("alert_failed", f"{what} of a rule: {why}", "the session goes on; check it"))

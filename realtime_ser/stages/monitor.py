@@ -89,15 +89,16 @@ class Levels:
 
         `snr_db` is for speech alone.
         """
-        levels_dbfs = list(self._levels_dbfs)[: len(self._levels_dbfs) - behind]
+        n = len(self._levels_dbfs) - behind
+        levels_dbfs = list(self._levels_dbfs)[:n]
         # All at once and exactly: a sum of sums would depend on how the frames came.
         power = math.fsum(10 ** (level / 10) for level in levels_dbfs)
-        level = 10 * math.log10(power / len(levels_dbfs)) if levels_dbfs else SILENCE_DBFS
+        level = 10 * math.log10(power / n) if levels_dbfs else SILENCE_DBFS
         known = level > SILENCE_DBFS + 0.1
         fields = {
             "level_dbfs": level if known else None,
             "snr_db": level - self._floor_dbfs if known else None,
-            "clipped": sum(self._clipped),
+            "clipped": sum(list(self._clipped)[:n]),
         }
         self.clear()
         return fields

@@ -124,7 +124,7 @@ def test_a_server_that_answers_no_http_is_reported() -> None:
         problems: list[Notice] = []
         AlertActions(url=f"http://127.0.0.1:{listening.getsockname()[1]}/", tell=problems.append).write(ALERT)
     assert [problem.message for problem in problems] == [
-        "the webhook of a rule: no answer in HTTP: SSH-2.0-OpenSSH_9.6\r\n"
+        "the webhook of a rule: no answer in HTTP: SSH-2.0-OpenSSH_9.6"
     ]
 
 
