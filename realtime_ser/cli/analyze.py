@@ -65,6 +65,7 @@ def analyze(
     profile: options.Profile = None,
 ) -> None:
     """Analyse recordings into timelines. Without --csv or --out, a line for each recording."""
+    from realtime_ser.sinks.csv import check_made_with, sidecar_path
     from realtime_ser.stages.model import load_model
 
     if resume and (overwrite or append):
@@ -93,27 +94,32 @@ def analyze(
         raise UsageError(
             f"no recordings in {', '.join(paths)}", f"looked for {' '.join(sorted(places.AUDIO_SUFFIXES))}"
         )
+    if csv is not None:
+        options.keep_inputs([csv, sidecar_path(csv)], [recording.place for recording in found])
 
     with StopSignals() as signals, ExitStack() as stack:
         results: list[str] | list[None] = [None] * len(found)
         whole: set[str] = set()
         """Of the recordings, those that an interrupted run has finished."""
         joined = None
+        made_with = {
+            "model_sha256": loaded.sha256,
+            "settings": asdict(settings),
+            "profile": speaker and speaker.name,
+            "rows": rows,
+            "channels": channel,
+        }
         if out is not None:
             results = [places.joined(out, recording.name + ".csv") for recording in found]
             there = existing_results(out, results, refuse=mode == "new" and not resume)
             whole = {recording.place for recording, done in zip(found, there, strict=True) if done}
+            if resume and any(there):  # the first speaks for all: a mistyped command, not a thousand files to fetch
+                with places.fetched(f"{results[there.index(True)]}.json") as sidecar:
+                    check_made_with(sidecar, **made_with)
         elif csv is not None:
             parts = tempfile.mkdtemp(prefix="realtime-ser-")
             stack.callback(shutil.rmtree, parts, ignore_errors=True)
             results = [str(Path(parts, f"{i}.csv")) for i in range(len(found))]
-            made_with = {
-                "model_sha256": loaded.sha256,
-                "settings": asdict(settings),
-                "profile": speaker and speaker.name,
-                "rows": rows,
-                "channels": channel,
-            }
             joined, whole = open_joined(csv, found, loaded.contract.labels, mode, made_with if resume else None)
             stack.callback(joined.close)
         work = [

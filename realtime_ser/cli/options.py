@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -99,6 +100,14 @@ def check_results(csv: Path | None, jsonl: str | None, record: Path | None = Non
         raise UsageError(
             f"{twice}: two results would be written to it", "name another file; --csv writes PATH.json too"
         )
+
+
+def keep_inputs(results: Iterable[Path | str | None], inputs: Iterable[Path | str]) -> None:
+    """Raises UsageError where a result would be written over what is read, as not even --overwrite means that."""
+    files = {os.path.realpath(place) for place in inputs}
+    for result in results:
+        if result is not None and os.path.realpath(result) in files:
+            raise UsageError(f"{result}: is what is to be read", "name another file; --csv writes PATH.json too")
 
 
 def settings_of(

@@ -43,6 +43,7 @@ def replay(
     options.tell_loading()
     from realtime_ser.cli.stream import Pace, open_outputs, open_session, open_sinks, open_view, print_late, stream
     from realtime_ser.signals import StopSignals
+    from realtime_ser.sinks.csv import sidecar_path
     from realtime_ser.sources import Source
     from realtime_ser.sources.demo import demo_path
     from realtime_ser.sources.file import FileSource
@@ -61,7 +62,9 @@ def replay(
     else:
         # At a pace, small blocks as a microphone gives them; at full speed, large ones.
         block_s = 2.0 if pace_speed == float("inf") else 0.05
-        audio = FileSource(demo_path() if source == "demo" else source, block_s)
+        path = demo_path() if source == "demo" else source
+        options.keep_inputs([csv, csv and sidecar_path(csv), jsonl], [path])
+        audio = FileSource(path, block_s)
     channels = options.channels_of(channel, audio.channels)
     session = open_session(model, settings, audio.name, channels, options.profile_of(profile), on or ())
     problems: deque[Notice] = deque(maxlen=100)

@@ -37,6 +37,7 @@ def report(
             say(f"realtime-ser: {timeline.path}: {problem}", sys.stderr)
     path = out or timelines[0].path.with_suffix(".html")
     stills = [still for still in (png, svg) if still is not None]
+    options.keep_inputs([path, *stills], paths)
     for wanted in (path, *stills):
         if wanted.exists() and not overwrite:
             raise SinkError(f"{wanted}: exists already", "give --overwrite, or another path")

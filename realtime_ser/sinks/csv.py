@@ -236,12 +236,17 @@ def _check_header(path: Path, header: str) -> None:
         raise SinkError(f"{path}: is no timeline with these labels", "append to a timeline of the same model")
 
 
+def check_made_with(sidecar: Path, **made_with: Any) -> None:
+    """Raises SinkError unless a timeline's sidecar has these fields, and our schema."""
+    _check_sidecar(sidecar, {"schema": SCHEMA, **json.loads(json.dumps(made_with))})
+
+
 def _check_sidecar(path: Path, fields: dict[str, Any]) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         others = [key for key, value in fields.items() if key not in found or found[key] != value]
     except (OSError, ValueError, TypeError):
-        others = [*fields]
+        raise SinkError(f"{path}: does not tell what the timeline was made with", "begin another") from None
     if others:
         raise SinkError(f"{path}: tells of another {' and '.join(others)}", "go on with what began the timeline")
 
@@ -254,7 +259,7 @@ def keep_whole_files(path: Path, labels: Sequence[str], **made_with: Any) -> lis
     """
     _check_header(path, _header(labels))
     if sidecar_path(path).exists():
-        _check_sidecar(sidecar_path(path), {"schema": SCHEMA, **json.loads(json.dumps(made_with))})
+        check_made_with(sidecar_path(path), **made_with)
     names: list[str] = []
     whole = 0
     """Where the rows of the last file begin."""

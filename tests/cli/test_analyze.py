@@ -195,6 +195,22 @@ def test_resume_goes_on_only_with_what_it_began_with(tmp_path: Path, recordings:
     one_line(program("analyze", recordings, "--resume"), 2, "--resume needs")
 
 
+def test_a_folder_of_timelines_is_resumed_only_as_it_was_begun(tmp_path: Path, recordings: Path) -> None:
+    out = tmp_path / "out"
+    program("analyze", recordings, "--out", out)
+    for place in (out, out.as_uri()):
+        one_line(program("analyze", recordings, "--out", place, "--resume", "--window", "2"), 1, "another settings")
+        one_line(program("analyze", recordings, "--out", place, "--resume", "--rows", "file"), 1, "another rows")
+    (out / "a.wav.csv.json").unlink()
+    one_line(program("analyze", recordings, "--out", out, "--resume"), 1, "what the timeline was made with")
+
+
+def test_the_timeline_of_all_replaces_none_of_the_recordings(tmp_path: Path, recordings: Path) -> None:
+    before = (recordings / "a.wav").read_bytes()
+    one_line(program("analyze", recordings, "--csv", recordings / "a.wav", "--overwrite"), 2, "is what is to be read")
+    assert (recordings / "a.wav").read_bytes() == before
+
+
 def test_resume_with_nothing_left_does_nothing(tmp_path: Path, recordings: Path) -> None:
     (recordings / "bad.wav").unlink()
     for _ in range(2):

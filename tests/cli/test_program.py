@@ -270,6 +270,14 @@ def test_two_results_in_one_file_are_refused(tmp_path: Path, speech_wav: Path, b
     assert not (tmp_path / "t.csv").exists()
 
 
+@pytest.mark.parametrize("result", ["--csv", "--jsonl"])
+def test_no_result_replaces_the_recording_that_is_heard(tmp_path: Path, speech_wav: Path, result: str) -> None:
+    recording = tmp_path / "talk.wav"
+    recording.write_bytes(speech_wav.read_bytes())
+    one_line(program("replay", recording, result, recording, "--overwrite"), 2, "is what is to be read")
+    assert recording.read_bytes() == speech_wav.read_bytes()
+
+
 def test_pipe_with_a_senseless_rate_or_no_audio() -> None:
     one_line(program("replay", "-", "--rate", "5", stdin=b"\0\0"), 1, "rate")
     done = program("replay", "-", stdin=b"")

@@ -238,6 +238,7 @@ def test_the_command_writes_page_and_pictures_once(written: tuple[Path, Path], t
     assert out.read_text(encoding="utf-8").count('class="plot"') == 4
     one_line(program(*command), 1, "exists already")
     one_line(program("report", written[0], "-o", tmp_path / "x.html", "--png", tmp_path / "x.gif"), 2, "ends in .png")
+    one_line(program("report", written[0], "-o", written[0], "--overwrite"), 2, "is what is to be read")
     one_line(program("report", tmp_path / "none.csv"), 1, "no such file")
     one_line(program("report", tmp_path / "a.wav"), 2, "give timelines")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.html", "r.png", "r.svg"]
