@@ -35,6 +35,8 @@ class ChannelSessions:
         self._rate_hz = 0
         self._samples = 0
         """Pushed since the last gap, at this rate."""
+        self._untold: list[Event] = []
+        """Of the other channels, where one has failed."""
         self.labels = self._first.labels
 
     @property
@@ -58,30 +60,41 @@ class ChannelSessions:
         step = rate_hz // 50
         first = -self._samples % step
         self._samples += len(block)
-        found: list[Event] = []
         for start, end in pairwise((0, *range(first or step, len(block), step), len(block))):
             piece = block[start:end]
-            given = [s.push(piece[:, channel - 1], rate_hz) for channel, s in self._sessions.items()]
-            found += _in_order(given)
-        return found
+            self._each(lambda s, channel: s.push(piece[:, channel - 1], rate_hz))  # noqa: B023 - called at once
+        return self._take()
 
     def gap(self, lost_samples: int, cause: str) -> list[Event]:
         """See `Session.gap`."""
         self._samples = 0
-        return _in_order([s.gap(lost_samples, cause) for s in self._sessions.values()])
+        self._each(lambda s, _: s.gap(lost_samples, cause))
+        return self._take()
 
     def mark(self, text: str) -> list[Event]:
         """See `Session.mark`."""
-        return _in_order([s.mark(text) for s in self._sessions.values()])
+        self._each(lambda s, _: s.mark(text))
+        return self._take()
 
     def warn(self, notice: Notice) -> list[Event]:
         """See `Session.warn`."""
-        return _in_order([s.warn(notice) for s in self._sessions.values()])
+        self._each(lambda s, _: s.warn(notice))
+        return self._take()
 
     def flush(self, reason: str = "end of input", problem: str | None = None) -> list[Event]:
         """See `Session.flush`."""
-        return _in_order([s.flush(reason, problem) for s in self._sessions.values()])
+        self._each(lambda s, _: s.flush(reason, problem))
+        return self._take()
 
+    def _each(self, act: Callable[[Session, int], list[Event]]) -> None:
+        """The channels' events in the order of their ends; if one channel fails, `flush` tells the others'."""
+        given: list[list[Event]] = []
+        try:
+            for channel, session in self._sessions.items():
+                given.append(act(session, channel))
+        finally:
+            self._untold += merge(*given, key=lambda event: event.end_s)
 
-def _in_order(given: list[list[Event]]) -> list[Event]:
-    return list(merge(*given, key=lambda event: event.end_s))
+    def _take(self) -> list[Event]:
+        told, self._untold = self._untold, []
+        return told

@@ -91,7 +91,7 @@ class Measurement(Event):
     snr_db: float | None = None
     """Level above the gate's noise floor; None in silence."""
     clipped: int = 0
-    """Samples at full scale, of what `level_dbfs` speaks of."""
+    """Samples at full scale in any channel, at the input's own rate, of what `level_dbfs` speaks of."""
     latency_ms: float | None = None
     """From the push of the last sample to this event; None for a file."""
     wall_time: str | None = None

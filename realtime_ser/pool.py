@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -202,17 +202,26 @@ class SessionPool:
     def _answer(self, at_least: int) -> Iterator[Heard]:
         """Run what at least so many turns wait for, and tell which turns have ended."""
         while self._asking and len(waiting := max(self._asking.values(), key=len)) >= at_least:
-            calls = [call for _, call in waiting]
-            del self._asking[calls[0].kind]
-            for (turn, _), given in zip(waiting, run_together(calls), strict=True):
-                self._advance(turn, given)
+            calls = [call for _, call in waiting[:MOST_TOGETHER]]
+            turns = [turn for turn, _ in waiting[:MOST_TOGETHER]]
+            del waiting[:MOST_TOGETHER]
+            if not waiting:
+                del self._asking[calls[0].kind]
+            results: Sequence[Outputs | Exception]
+            try:
+                results = run_together(calls)
+            except Exception as error:  # noqa: BLE001 - onnxruntime's own: it ends these streams and no other
+                results = [error] * len(turns)
+            for turn, result in zip(turns, results, strict=True):
+                self._advance(turn, result)
         while self._heard:
             yield self._heard.popleft()
 
-    def _advance(self, turn: _Turn, given: Outputs | None) -> None:
+    def _advance(self, turn: _Turn, given: Outputs | Exception | None) -> None:
         """Up to the next run of a network, or to the turn's end."""
         try:
-            call = turn.steps.send(given)  # type: ignore[arg-type]  # None begins
+            steps = turn.steps
+            call = steps.throw(given) if isinstance(given, Exception) else steps.send(given)  # type: ignore[arg-type]
         except StopIteration as stop:
             heard: Heard = stop.value
             with self._changed:

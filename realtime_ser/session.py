@@ -84,7 +84,7 @@ class Session:
     profile
         The speaker's own neutral speech (`realtime-ser calibrate`): the trace is then relative to it.
     rules
-        Such as "arousal > 0.7 for 8s": each gives an `alert` when it comes true (`stages/rules.py`).
+        Such as "arousal > 0.4 for 8s": each gives an `alert` when it comes true (`stages/rules.py`).
     beginning
         Where in a longer recording the first sample is; at its start if None.
 
@@ -111,9 +111,11 @@ class Session:
         self._model = load_model(model) if model is None or isinstance(model, str) else model
         self._settings = s = settings or SessionSettings()
         contract = self._model.contract
-        if s.window.window_s > contract.longest_window_s:
+        shortest_s, longest_s = contract.shortest_window_s, contract.longest_window_s
+        if not shortest_s <= min(s.window.window_s, s.window.first_s) <= s.window.window_s <= longest_s:
             raise SettingsError(
-                f"window of {s.window.window_s} s", f"{contract.model_id} takes up to {contract.longest_window_s} s"
+                f"window of {s.window.window_s} s, first of {s.window.first_s} s",
+                f"{contract.model_id} takes {shortest_s} to {longest_s} s",
             )
         if profile:
             profile.check(contract.model_id, self._model.sha256)
@@ -374,7 +376,8 @@ class Session:
         """The clock runs over some frames, and what they show of the input is told."""
         start = self._at
         end = start + len(frames) * FRAME_SAMPLES
-        bad, clipped = self._resampler.bad if self._resampler else [], self._cleaner.clipped
+        assert self._resampler is not None  # the frames are what it gave
+        bad, clipped, native_frame = self._resampler.bad, self._resampler.clipped, self._resampler.rate_hz // 50
         notices: list[tuple[int, Notice]] = []
         while bad and self._base + bad[0].at <= end:
             found = bad.pop(0)
@@ -386,7 +389,7 @@ class Session:
         levels_dbfs = frames.level_dbfs.tolist()
         for levels in (self._levels, self._spoken_levels) if self._segment else (self._levels,):
             levels.add(levels_dbfs, float(frames.floor_dbfs[-1]), counts)
-        notices += self._monitor.push(levels_dbfs, counts)
+        notices += self._monitor.push(levels_dbfs, [count / native_frame for count in counts])
         for i, notice in sorted(notices, key=itemgetter(0)):
             self._at = start + (i + 1) * FRAME_SAMPLES
             self._log.warn(notice, self._at)

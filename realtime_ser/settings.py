@@ -50,7 +50,7 @@ class GateSettings:
         _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness {self.aggressiveness}", "use 0, 1, 2 or 3")
         for name in ("onset_ms", "onset_window_ms", "hangover_ms", "preroll_ms"):
             value = getattr(self, name)
-            _require(value > 0 and value % 20 == 0, f"{name} {value}", "use a positive multiple of 20 ms")
+            _require(0 < value <= 5_000 and value % 20 == 0, f"{name} {value}", "use a multiple of 20 ms, up to 5000")
         _require(self.onset_ms <= self.onset_window_ms, "onset_ms exceeds onset_window_ms", "shorten the onset")
         for name in ("speech_enter", "speech_stay"):
             value = getattr(self, name)
@@ -78,7 +78,8 @@ class WindowSettings:
             f"hop of {self.hop_s} s",
             "use a multiple of 0.25 s, up to 5",
         )
-        _require(self.first_s >= 0.5, f"first window of {self.first_s} s", "use at least 0.5 s")
+        _require(0.5 <= self.first_s <= 3600, f"first window after {self.first_s} s", "use 0.5 to 3600 s")
+        _require(0.25 <= self.shortest_s <= 30, f"shortest utterance of {self.shortest_s} s", "use 0.25 to 30 s")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class TraceSettings:
     """It stops abstaining this far above both."""
 
     def __post_init__(self) -> None:
-        _require(self.time_constant_s >= 0, f"time constant of {self.time_constant_s} s", "use 0 or more")
+        _require(0 <= self.time_constant_s <= 3600, f"time constant of {self.time_constant_s} s", "use 0 to 3600 s")
         highest = 1 - self.abstain_hysteresis  # above it nothing would end abstention
         _require(
             0 <= self.abstain_below <= highest, f"confidence of {self.abstain_below} at least", f"use 0 to {highest}"
@@ -129,3 +130,12 @@ class SessionSettings:
     window: WindowSettings = field(default_factory=WindowSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
     rest: RestSettings = field(default_factory=RestSettings)
+
+    def __post_init__(self) -> None:
+        # Or a measurement would end before the silence that was told until then.
+        noticed_s = (self.gate.preroll_ms + self.gate.onset_window_ms) / 1000
+        _require(
+            self.window.first_s >= noticed_s,
+            f"first window after {self.window.first_s} s of an utterance, which is noticed after {noticed_s:.2f} s",
+            "use a longer first_s, or a shorter preroll_ms",
+        )

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from realtime_ser.channels import ChannelSessions
-from realtime_ser.errors import SettingsError
+from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.events import Event, SessionClosed, SpeechEnded
 from realtime_ser.session import Session
 from realtime_ser.stages.model import Model
@@ -49,6 +49,23 @@ def test_the_order_does_not_depend_on_the_blocks(model: Model, call: tuple[NDArr
         events += sessions.gap(16_000, "test") + sessions.push(audio[:20_000], rate_hz) + sessions.flush()
         orders.append(facts(events))
     assert orders[0] == orders[1] == orders[2]
+
+
+def test_what_one_channel_told_is_not_lost_where_another_fails(
+    model: Model, call: tuple[NDArray[np.int16], int]
+) -> None:
+    class Failing(Session):
+        def flush(self, reason: str = "end of input", problem: str | None = None) -> list[Event]:
+            if reason != "error":
+                raise ModelError("no finite numbers", "use another model")
+            return super().flush(reason, problem)
+
+    audio, rate_hz = call
+    sessions = ChannelSessions([1, 2], lambda channel: (Failing if channel == 2 else Session)(model, channel=channel))
+    sessions.push(audio, rate_hz)
+    with pytest.raises(ModelError):
+        sessions.flush()
+    assert {e.channel for e in sessions.flush("error") if isinstance(e, SessionClosed)} == {1, 2}
 
 
 def test_a_channel_that_is_not_there_is_told(model: Model) -> None:

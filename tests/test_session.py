@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from realtime_ser import Session, SessionPool
 from realtime_ser.errors import SettingsError
-from realtime_ser.events import Event, Measurement, SpeechEnded
-from realtime_ser.settings import SessionSettings, TraceSettings
+from realtime_ser.events import Event, Measurement, SpeechEnded, Warning
+from realtime_ser.settings import GateSettings, SessionSettings, TraceSettings, WindowSettings
 from realtime_ser.stages.model import Model
+from realtime_ser.stages.resample import FULL_SCALE
 from realtime_ser.timeline.pool import FilePool
 
 SPEECH_S = 20
@@ -67,6 +69,48 @@ def test_what_is_clipped_in_an_utterance_is_counted_in_it_and_in_its_file(
     by_hops = sum(e.clipped for e in events if isinstance(e, Measurement) and e.trigger == "hop")
     assert 0.8 * by_hops < sum(whole) <= by_hops
     assert of_file(model, events).clipped == sum(whole)
+
+
+def test_a_channel_that_is_clipped_is_noticed_beside_a_silent_one(
+    model: Model, speech: tuple[NDArray[np.float32], int]
+) -> None:
+    samples, rate_hz = speech
+    loud = np.clip(30 * samples, -1, 1)
+    mono = heard(model, loud, rate_hz)
+    stereo = heard(model, np.stack((np.zeros_like(loud), loud), axis=1), rate_hz)
+    n_clipped = int((np.abs(loud) >= FULL_SCALE).sum())
+    for events in (mono, stereo):
+        assert "clipped" in {e.code for e in events if isinstance(e, Warning)}
+        counted = sum(e.clipped for e in events if isinstance(e, Measurement) and e.trigger == "hop")
+        assert 0.5 * n_clipped < counted <= n_clipped  # what begins an utterance is no hop's
+
+
+@pytest.mark.parametrize("window_s", [0.5, 0.75, 10.0])
+def test_rows_end_one_after_the_other_whatever_the_window(
+    model: Model, speech: tuple[NDArray[np.float32], int], window_s: float
+) -> None:
+    samples, rate_hz = speech
+    session = Session(model, SessionSettings(window=WindowSettings(window_s=window_s)))
+    events = session.push(samples, rate_hz) + session.flush()
+    ends_s = [e.end_s for e in events if isinstance(e, Measurement) and e.trigger == "hop"]
+    assert ends_s == sorted(ends_s)
+
+
+def test_settings_that_do_not_fit_each_other_or_the_model_are_refused(model: Model) -> None:
+    for gate, window in (
+        ({"preroll_ms": 1_000}, {}),
+        ({"hangover_ms": 40_000}, {}),
+        ({}, {"first_s": 0.5}),
+        ({}, {"first_s": float("inf")}),
+        ({}, {"shortest_s": 0.0}),
+    ):
+        with pytest.raises(SettingsError):
+            SessionSettings(gate=GateSettings(**gate), window=WindowSettings(**window))
+    with pytest.raises(SettingsError):
+        TraceSettings(time_constant_s=float("inf"))
+    picky = replace(model, contract=replace(model.contract, shortest_window_s=1.0))
+    with pytest.raises(SettingsError, match=r"takes 1\.0 to 10\.0 s"):
+        Session(picky, SessionSettings(window=WindowSettings(window_s=0.75)))
 
 
 def test_an_empty_block_ends_nothing(model: Model, speech: tuple[NDArray[np.float32], int]) -> None:

@@ -226,7 +226,7 @@ class _Ear:
         self._speech: list[bool] = []
         self._zeros = True
         self._lost_s = 0.0
-        self._cleaner.clipped.clear()
+        self._resampler.clipped.clear()
 
     def push(self, block: NDArray[np.float32]) -> None:
         from realtime_ser.stages.gate import Silence, SpeechClosed
@@ -243,12 +243,12 @@ class _Ear:
     def heard(self) -> Heard:
         import numpy as np
 
-        clipped = sum(c.count for c in self._cleaner.clipped)
+        clipped = sum(noted.count for noted in self._resampler.clipped)
         return Heard(
             np.array(self._levels),
             np.array(self._speech, bool),
             self._zeros,
-            clipped / max(1, 320 * len(self._levels)),
+            clipped / max(1, self._resampler.rate_hz // 50 * len(self._levels)),
             self._lost_s,
         )
 

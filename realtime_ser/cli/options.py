@@ -40,7 +40,7 @@ Jsonl = Annotated[
     str | None, typer.Option("--jsonl", help="Write all events as JSON Lines to this file; - for stdout.")
 ]
 On = Annotated[
-    list[str] | None, typer.Option("--on", metavar="RULE", help="Alert when it comes true: 'arousal > 0.7 for 8s'.")
+    list[str] | None, typer.Option("--on", metavar="RULE", help="Alert when it comes true: 'arousal > 0.4 for 8s'.")
 ]
 Run = Annotated[
     str | None,
@@ -114,7 +114,7 @@ def settings_of(
     window_s: float, hop_s: float, smooth_s: float, min_confidence: float, denoise: bool
 ) -> SessionSettings:
     """Session settings from the options; raises SettingsError."""
-    window = WindowSettings(window_s=window_s, hop_s=hop_s, first_s=min(1.0, window_s))
+    window = WindowSettings(window_s=window_s, hop_s=hop_s)
     trace = TraceSettings(time_constant_s=smooth_s, abstain_below=min_confidence)
     return SessionSettings(clean=CleanSettings(denoise=denoise), window=window, trace=trace)
 

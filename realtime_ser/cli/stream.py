@@ -138,7 +138,7 @@ def open_outputs(
     more: list[tuple[str, Sink[Event]]] = []
     if command or url:
         if not on:
-            raise UsageError("--run and --webhook need a rule", "give --on 'arousal > 0.7 for 8s'")
+            raise UsageError("--run and --webhook need a rule", "give --on 'arousal > 0.4 for 8s'")
         more.append(("--run" if command else "--webhook", AlertActions(command, url, tell)))
     if osc:
         more.append(("--osc", OscSink(osc)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,8 +19,6 @@ CUTOFF_HZ = 40.0
 _STEP_SAMPLES = 40
 """What the filter takes at once: a quarter of a piece keeps its matrix small enough for the nearest cache."""
 _STEPS = PIECE_SAMPLES // _STEP_SAMPLES
-FULL_SCALE = 0.999
-"""From here on a sample counts as clipped."""
 _SUPPRESSION = 1
 """WebRTC's levels are 0 to 3: 6, 12, 18 and 21 dB."""
 
@@ -124,18 +121,8 @@ def _suppressor() -> Any:
     return NoiseSuppressor(sample_rate=RATE_HZ, num_channels=1, level=_SUPPRESSION)
 
 
-@dataclass(frozen=True)
-class Clipped:
-    """`count` samples at full scale in the 10 ms before sample `at`, counted from the stage's first."""
-
-    at: int
-    count: int
-
-
 class Cleaner:
     """Samples at 16 kHz → as many, less what is short of 10 ms: without DC and rumble, and on request with less noise.
-
-    What was clipped is listed in `clipped`, which the caller empties: a filter hides it.
 
     Raises
     ------
@@ -156,11 +143,6 @@ class Cleaner:
         cut = len(pending) // PIECE_SAMPLES * PIECE_SAMPLES
         self._pending = pending[cut:].copy()
         pieces = pending[:cut].reshape(-1, PIECE_SAMPLES)
-        if cut and max(pieces.max(), -pieces.min()) >= FULL_SCALE:
-            counts = np.count_nonzero(np.abs(pieces) >= FULL_SCALE, axis=1)
-            for i in np.flatnonzero(counts):
-                self.clipped.append(Clipped(self._at + (int(i) + 1) * PIECE_SAMPLES, int(counts[i])))
-        self._at += cut
         clean = self._high_pass.push(pieces)
         if self._suppressor is not None:
             clean = np.stack([p if not p.any() else self._suppressor.process(p) for p in clean]) if cut else clean
@@ -169,8 +151,6 @@ class Cleaner:
     def reset(self) -> None:
         """Forget everything, as if new."""
         self._pending = np.empty(0, np.float32)
-        self._at = 0
-        self.clipped: list[Clipped] = []
         self._high_pass.reset()
         if self._suppressor is not None:
             self._suppressor.reset()

@@ -99,8 +99,8 @@ def _features(fields: dict[str, Any]) -> FeatureSettings:
     sizes = (s.frame_samples, s.hop_samples, s.n_mels)
     if not all(isinstance(size, int) and size > 0 for size in sizes) or not 0 <= s.fmin_hz < s.fmax_hz <= RATE_HZ / 2:
         raise ValueError("features out of range")
-    if not _SHORTEST_HOP_SAMPLES <= s.hop_samples <= _LONGEST_FRAME_SAMPLES >= s.frame_samples:
-        raise ValueError("frames must begin at least 1 ms apart, and be no longer than 0.25 s")
+    if not _SHORTEST_HOP_SAMPLES <= s.hop_samples <= s.frame_samples <= _LONGEST_FRAME_SAMPLES:
+        raise ValueError("frames must begin at least 1 ms apart, leave out nothing, and be no longer than 0.25 s")
     if 4 * s.n_mels * (1 + s.frame_samples // 2) > _LARGEST_FILTERBANK_BYTES:
         raise ValueError("features out of range")
     return s

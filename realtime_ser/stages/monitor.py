@@ -130,7 +130,7 @@ class InputMonitor:
     """Watches levels; tells each fault once it is sure, then no more than once a minute."""
 
     _zeros: int
-    _clipped: int
+    _clipped: float
 
     def __init__(self) -> None:
         self.reset()
@@ -142,29 +142,29 @@ class InputMonitor:
         notices = [TOO_QUIET] * quiet + [TOO_NOISY] * noisy
         return [notice for notice in notices if self._is_new(notice)]
 
-    def push(self, levels_dbfs: Sequence[float], clipped: Sequence[int]) -> list[tuple[int, Notice]]:
-        """Give the levels of the next frames and how many samples of each are clipped.
+    def push(self, levels_dbfs: Sequence[float], clipped: Sequence[float]) -> list[tuple[int, Notice]]:
+        """Give the levels of the next frames and what share of each is clipped.
 
         Get the faults that they complete, each with the number of the frame that does, counted from 0.
         """
         told: list[tuple[int, Notice]] = []
-        for i, (level_dbfs, n_clipped) in enumerate(zip(levels_dbfs, clipped, strict=True)):
+        for i, (level_dbfs, share) in enumerate(zip(levels_dbfs, clipped, strict=True)):
             self._frames += 1
             self._zeros = self._zeros + 1 if level_dbfs <= SILENCE_DBFS else 0
             if self._zeros == _ZEROS_FRAMES and self._is_new(SILENT_ZEROS):
                 told.append((i, SILENT_ZEROS))
-            self._clipped += n_clipped
+            self._clipped += share
             if self._frames % _SECOND_FRAMES == 0:
-                if self._clipped >= _CLIPPED_SHARE * RATE_HZ and self._is_new(CLIPPED):
+                if self._clipped >= _CLIPPED_SHARE * _SECOND_FRAMES and self._is_new(CLIPPED):
                     told.append((i, CLIPPED))
-                self._clipped = 0
+                self._clipped = 0.0
         return told
 
     def reset(self) -> None:
         """Forget everything, as if new."""
         self._frames = 0
         self._zeros = 0
-        self._clipped = 0
+        self._clipped = 0.0
         self._quiet = _Low(*_QUIET_DBFS)
         self._noisy = _Low(*_NOISY_DB)
         self._told: dict[str, int] = {}

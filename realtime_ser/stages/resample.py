@@ -15,6 +15,8 @@ from realtime_ser.settings import RATE_HZ
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
 MOST_CHANNELS = 64
 """Of any device; what has more is a block of (channels, n)."""
+FULL_SCALE = np.float32(0.999)
+"""From here on a sample counts as clipped."""
 _LARGEST = np.float32(8)
 """Beyond 8 times full scale nothing is audio; unbounded values would overflow the filters' sums."""
 
@@ -68,8 +70,8 @@ def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class BadSamples:
-    """`count` samples that were no numbers, in the 20 ms before sample `at` of the 16 kHz clock, now silence."""
+class Noted:
+    """`count` samples of the input, in the 20 ms before sample `at` of the 16 kHz clock."""
 
     at: int
     count: int
@@ -79,13 +81,17 @@ class Resampler:
     """Blocks at the device's own rate → mono at 16 kHz, by a streaming `soxr.ResampleStream` (high quality).
 
     How the input is cut into blocks changes only when samples come out, not a bit of them. NaN and infinity become
-    silence and are listed in `bad`, which the caller empties.
+    silence and are listed in `bad`; moments in which any channel is at full scale, which mixing and filters would hide,
+    in `clipped`. The caller empties both.
 
     Raises
     ------
     SettingsError
         For a rate that no device has.
     """
+
+    bad: list[Noted]
+    clipped: list[Noted]
 
     def __init__(self, rate_hz: int, channels: int) -> None:
         self.rate_hz = checked_rate(rate_hz)
@@ -99,35 +105,39 @@ class Resampler:
     def flush(self) -> NDArray[np.float32]:
         """End of input: what is still inside."""
         rest = self._next(np.empty((0, self.channels), np.float32), last=True)
-        found = self.bad
+        bad, clipped = self.bad, self.clipped
         self.reset()
-        self.bad += found
+        self.bad, self.clipped = bad, clipped
         return rest
 
     def reset(self) -> None:
         """Forget everything, as if new."""
         self._native_samples = 0
-        self.bad: list[BadSamples] = []
+        self.bad, self.clipped = [], []
         self._stream = (
             None if self.rate_hz == RATE_HZ else soxr.ResampleStream(self.rate_hz, RATE_HZ, 1, dtype="float32")
         )
 
     def _next(self, block: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
-        if not (block.min(initial=0) >= -_LARGEST and block.max(initial=0) <= _LARGEST):  # nor for what is no number
-            finite = np.isfinite(block)
-            if not finite.all():
-                self._note(finite)
-            block = np.where(finite, np.clip(block, -_LARGEST, _LARGEST), np.float32(0))
+        if not max(block.max(initial=0), -block.min(initial=0)) < FULL_SCALE:  # nor is it with what is no number
+            block = self._looked_through(block)
         self._native_samples += len(block)
         mono = mix(block)
         return mono if self._stream is None else self._stream.resample_chunk(mono, last=last)
 
-    def _note(self, finite: NDArray[np.bool_]) -> None:
+    def _looked_through(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        finite = np.isfinite(block)
+        self._note(self.bad, (~finite).sum(axis=1))
+        block = np.where(finite, np.clip(block, -_LARGEST, _LARGEST), np.float32(0))
+        self._note(self.clipped, (np.abs(block) >= FULL_SCALE).any(axis=1).astype(int))
+        return block
+
+    def _note(self, found: list[Noted], counts: NDArray[np.int64]) -> None:
         """Told for each 20 ms of the input, wherever blocks end."""
         grid = self.rate_hz // 50
-        bad = np.repeat(self._native_samples + np.arange(len(finite)), np.count_nonzero(~finite, axis=1)) // grid
-        for piece, count in zip(*np.unique(bad, return_counts=True), strict=True):
+        pieces = np.repeat(self._native_samples + np.arange(len(counts)), counts) // grid
+        for piece, count in zip(*np.unique(pieces, return_counts=True), strict=True):
             at = (int(piece) + 1) * grid * RATE_HZ // self.rate_hz
-            if self.bad and self.bad[-1].at == at:
-                count += self.bad.pop().count
-            self.bad.append(BadSamples(at, int(count)))
+            if found and found[-1].at == at:
+                count += found.pop().count
+            found.append(Noted(at, int(count)))

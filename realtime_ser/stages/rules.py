@@ -1,4 +1,4 @@
-"""Rules over the smoothed trace: `arousal > 0.7 for 8s`."""
+"""Rules over the smoothed trace: `arousal > 0.4 for 8s`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from realtime_ser.errors import SettingsError
 from realtime_ser.events import Measurement
+from realtime_ser.stages.trace import affect_bounds
 
 HYSTERESIS = 0.05
 """A rule that fired is armed again once its value has been this far on the other side."""
 COOLDOWN_S = 30.0
+_ROUNDING_S = 1e-6
+"""Less than any sample: a sum of hops must not miss its time by its last bit, and wait for another hop."""
 _AFFECT = ("arousal", "valence", "confidence")
-_FORM = "give it as 'arousal > 0.7 for 8s', with 'cooldown 60s' behind it if you like"
+_FORM = "give it as 'arousal > 0.4 for 8s', with 'cooldown 60s' behind it if you like"
 _TOKEN = re.compile(r"\s*(?:(?P<number>[-+]?\d{1,9}(?:\.\d{1,20})?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>[<>]))")
 
 
@@ -36,7 +39,7 @@ def parse_rule(text: str, labels: Sequence[str]) -> Rule:
     Raises
     ------
     SettingsError
-        With the column of what cannot be understood.
+        With the column of what cannot be understood, or for a threshold that this model's values never pass.
     """
     at = 0
 
@@ -55,8 +58,8 @@ def parse_rule(text: str, labels: Sequence[str]) -> Rule:
         take("name", "s", "s")
         return value
 
-    names = (*_AFFECT, *labels)
-    name = take("name", f"one of {', '.join(names)}", *names)
+    bounds = affect_bounds(labels) | dict.fromkeys(("confidence", *labels), (0.0, 1.0))
+    name = take("name", f"one of {', '.join(bounds)}", *bounds)
     above = take("sign", "> or <") == ">"
     threshold = float(take("number", "a number"))
     for_s, cooldown_s = 0.0, COOLDOWN_S
@@ -69,6 +72,11 @@ def parse_rule(text: str, labels: Sequence[str]) -> Rule:
             cooldown_s = seconds("of cooldown")
         if text[at:].strip():
             take("name", "nothing more", "")
+    lowest, highest = bounds[name]
+    if not (threshold < highest if above else threshold > lowest):
+        raise SettingsError(
+            f"rule {text!r}: never comes true", f"with this model {name} is {lowest:.2f} to {highest:.2f}"
+        )
     return Rule(text, name, above, threshold, for_s, cooldown_s)
 
 
@@ -91,7 +99,9 @@ class RuleWatch:
             self._held_s = 0.0
             return False
         self._held_s += end_s - start_s
-        if not self._armed or self._held_s < r.for_s or end_s - self._fired_s < r.cooldown_s:
+        if not self._armed or self._held_s < r.for_s - _ROUNDING_S:
+            return False
+        if end_s - self._fired_s < r.cooldown_s - _ROUNDING_S:
             return False
         self._armed, self._fired_s = False, end_s
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,9 @@ class Scorer:
         contract = model.contract
         self._features = model.features()
         self._encoder = model.encoder()
-        self._window = SlidingWindow(settings, RATE_HZ / contract.embedding_samples, contract.dim)
+        shortest_s = max(settings.shortest_s, contract.shortest_window_s)
+        window = replace(settings, shortest_s=shortest_s)
+        self._window = SlidingWindow(window, RATE_HZ / contract.embedding_samples, contract.dim)
         self._head = model.head()
         self._embedding_samples = contract.embedding_samples
 

@@ -51,6 +51,15 @@ def affect(labels: Sequence[str], posteriors: NDArray[np.float32]) -> tuple[floa
     return arousal, valence
 
 
+def affect_bounds(labels: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The least and the most that `arousal` and `valence` can be; empty if a label has no published coordinates."""
+    coordinates = _coordinates(tuple(labels))
+    if coordinates is None:
+        return {}
+    valence, arousal = ((float(row.min()), float(row.max())) for row in coordinates)
+    return {"arousal": arousal, "valence": valence}
+
+
 @cache
 def _coordinates(labels: tuple[str, ...]) -> NDArray[np.float64] | None:
     """Of shape (2, labels): valence and arousal."""

@@ -168,7 +168,7 @@ def seeds(name: str, folder: Path) -> list[bytes]:
         case "contract":
             return _contracts()
         case "rule":
-            return [b"arousal > 0.7 for 8s", b"anger<-0.25 cooldown 60 s", b"happiness > 1 for 2s cooldown 0s"]
+            return [b"arousal > 0.4 for 8s", b"anger<-0.25 cooldown 60 s", b"happiness > 1 for 2s cooldown 0s"]
         case _:
             return _timelines(name, folder)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from realtime_ser import Session, SessionPool
 from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.events import Event, Gap, Marker, Measurement, SessionClosed
 from realtime_ser.pool import MOST_TOGETHER, OVERLOAD
+from realtime_ser.stages.calls import Steps
 from realtime_ser.stages.model import Model
 
 FEW = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -186,6 +189,25 @@ def test_one_failing_stream_fails_alone(model: Model, speech: NDArray[np.int16])
     pool.push("good", speech[:16_000])
     with pytest.raises(SettingsError, match="bad: is not open"):
         pool.push("bad", speech[:16_000])
+
+
+def test_a_network_that_cannot_be_run_ends_its_own_stream(model: Model, speech: NDArray[np.int16]) -> None:
+    class Broken(Session):
+        def steps(
+            self, block: NDArray[Any], sample_rate: int = 16_000, arrived: float | None = None
+        ) -> Steps[list[Event]]:
+            for call in super().steps(block, sample_rate, arrived):
+                yield replace(call, feed={f"no_{name}": x for name, x in call.feed.items()})
+            return []
+
+    pool = SessionPool()
+    pool.add("bad", Broken(model))
+    pool.push("bad", speech[:16_000])
+    turns = {turn.key: turn for turn in pool.hear()}
+    assert "no_" in str(turns["bad"].error)  # by onnxruntime itself
+    pool.add("bad", Session(model))
+    pool.push("bad", speech[:16_000])
+    assert [turn.error for turn in pool.hear()] == [None]
 
 
 def test_wrong_use_is_told_where_it_happens(model: Model, speech: NDArray[np.int16]) -> None:

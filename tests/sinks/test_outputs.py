@@ -227,5 +227,5 @@ def test_a_failing_command_neither_stops_nor_delays_the_session(tmp_path: Path) 
 
 
 def test_rules_are_refused_at_the_start() -> None:
-    one_line(program("replay", "demo", "--on", "anger > 1"), 2, "column 1", "arousal > 0.7 for 8s")
+    one_line(program("replay", "demo", "--on", "anger > 1"), 2, "column 1", "arousal > 0.4 for 8s")
     one_line(program("replay", "demo", "--speed", "max", "--run", "true"), 2, "need a rule")

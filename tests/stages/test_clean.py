@@ -42,13 +42,9 @@ def test_a_bias_and_rumble_go_and_a_low_voice_stays() -> None:
     assert np.abs(bias[RATE_HZ // 2 :]).max() < 1e-6
 
 
-def test_zeros_stay_zeros_and_what_was_clipped_is_known() -> None:
-    cleaner = Cleaner()
-    samples = np.concatenate((NOISE, np.zeros(RATE_HZ, np.float32)))
-    samples[100:130] = 1
-    clean = cleaner.push(samples)
+def test_zeros_stay_zeros() -> None:
+    clean = Cleaner().push(np.concatenate((NOISE, np.zeros(RATE_HZ, np.float32))))
     assert not clean[RATE_HZ:].any()
-    assert [(c.at, c.count) for c in cleaner.clipped] == [(160, 30)]
 
 
 def test_noise_is_suppressed_on_request() -> None:

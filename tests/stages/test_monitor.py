@@ -15,7 +15,7 @@ SECOND = 50
 """Frames."""
 
 
-def codes(levels_dbfs: list[float], clipped: int = 0) -> list[str]:
+def codes(levels_dbfs: list[float], clipped: float = 0) -> list[str]:
     """What is told of these frames, and the same when they come one by one."""
     told = InputMonitor().push(levels_dbfs, [clipped] * len(levels_dbfs))
     monitor = InputMonitor()
@@ -33,8 +33,8 @@ def test_two_seconds_of_zeros_are_told_once_and_again_after_a_minute() -> None:
 
 
 def test_clipping_counts_by_the_second() -> None:
-    assert codes([-1.0] * SECOND, clipped=50) == ["clipped"]
-    assert codes([-1.0] * (5 * SECOND), clipped=1) == []
+    assert codes([-1.0] * SECOND, clipped=0.1) == ["clipped"]
+    assert codes([-1.0] * (5 * SECOND), clipped=0.005) == []
 
 
 @pytest.mark.parametrize(("level_dbfs", "snr_db", "code"), [(-55.0, 20.0, "too_quiet"), (-20.0, 5.0, "too_noisy")])

@@ -55,6 +55,20 @@ def test_nan_and_infinity_become_silence_and_are_counted() -> None:
     np.testing.assert_array_equal(np.flatnonzero(out == 0), [3, 700, 1_599])
 
 
+@pytest.mark.parametrize("size", [1, 500, 10**6])
+def test_what_is_clipped_is_counted_before_channels_are_mixed(size: int) -> None:
+    block = np.zeros((48_000, 2), np.float32)
+    block[100:130, 0] = 1
+    block[120:140, 1] = -1  # of which half at the same time
+    block[2_000:2_003, 1] = np.inf
+    resampler = Resampler(48_000, 2)
+    for i in range(0, len(block), size):
+        resampler.push(block[i : i + size])
+    resampler.flush()
+    assert [(noted.at, noted.count) for noted in resampler.clipped] == [(320, 40)]
+    assert [(noted.at, noted.count) for noted in resampler.bad] == [(960, 3)]
+
+
 def test_reset_forgets() -> None:
     samples = RNG.uniform(-1, 1, (4_800, 1)).astype(np.float32)
     resampler = Resampler(48_000, 1)

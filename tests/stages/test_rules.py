@@ -16,7 +16,7 @@ LABELS = ("neutral", "angry")
 
 
 def test_rules_are_read() -> None:
-    assert parse_rule("arousal>0.7 for 8s", LABELS) == Rule("arousal>0.7 for 8s", "arousal", True, 0.7, 8.0)
+    assert parse_rule("arousal>0.4 for 8s", LABELS) == Rule("arousal>0.4 for 8s", "arousal", True, 0.4, 8.0)
     assert parse_rule(" angry < 0.25 ", LABELS) == Rule(" angry < 0.25 ", "angry", False, 0.25, 0.0)
     full = parse_rule("valence < -0.3 for 2.5 s cooldown 60s", LABELS)
     assert (full.threshold, full.for_s, full.cooldown_s) == (-0.3, 2.5, 60.0)
@@ -43,6 +43,17 @@ def test_what_cannot_be_understood_is_shown_with_its_place(text: str, column: in
     assert f"column {column}: expected {expected}" in str(told.value)
 
 
+@pytest.mark.parametrize("text", ["arousal > 0.59", "arousal < 0", "valence < -0.6", "angry > 1", "confidence < -1"])
+def test_what_never_comes_true_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="never comes true"):
+        parse_rule(text, LABELS)
+
+
+def test_a_model_without_known_emotions_has_no_arousal() -> None:
+    with pytest.raises(SettingsError, match="expected one of confidence, calm, busy"):
+        parse_rule("arousal > 0.1", ("calm", "busy"))
+
+
 def fired(rule: str, values: list[float]) -> list[int]:
     """At which of the seconds 1, 2, …"""
     watch = RuleWatch(parse_rule(rule, LABELS))
@@ -51,16 +62,24 @@ def fired(rule: str, values: list[float]) -> list[int]:
 
 def test_it_must_hold_and_falls_below_before_it_fires_again() -> None:
     high = [0.8] * 5
-    assert fired("arousal > 0.7 for 3s cooldown 0s", [*high, *high]) == [3]
-    assert fired("arousal > 0.7 for 3s cooldown 0s", [0.8, 0.8, 0.6, *high]) == [6]
-    assert fired("arousal > 0.7 for 3s cooldown 0s", [*high, 0.6, *high]) == [3, 9]
-    assert fired("arousal > 0.7 for 3s cooldown 0s", [*high, 0.68, *high]) == [3]  # not far enough below
-    assert fired("arousal > 0.7 for 3s cooldown 20s", [*high, 0.6, *high]) == [3]
-    assert fired("arousal < 0.7 cooldown 0s", [0.8, 0.69, 0.8, 0.5]) == [2, 4]
+    assert fired("angry > 0.7 for 3s cooldown 0s", [*high, *high]) == [3]
+    assert fired("angry > 0.7 for 3s cooldown 0s", [0.8, 0.8, 0.6, *high]) == [6]
+    assert fired("angry > 0.7 for 3s cooldown 0s", [*high, 0.6, *high]) == [3, 9]
+    assert fired("angry > 0.7 for 3s cooldown 0s", [*high, 0.68, *high]) == [3]  # not far enough below
+    assert fired("angry > 0.7 for 3s cooldown 20s", [*high, 0.6, *high]) == [3]
+    assert fired("angry < 0.7 cooldown 0s", [0.8, 0.69, 0.8, 0.5]) == [2, 4]
+
+
+def test_hops_anywhere_on_the_clock_add_up() -> None:
+    for first in range(2_000):
+        watch = RuleWatch(parse_rule("angry > 0.7 for 8s", LABELS))
+        hops = [first + 4_000 * k for k in range(33)]
+        told = [watch.push(0.8, at / 16_000, (at + 4_000) / 16_000) for at in hops]
+        assert told.index(True) == 31
 
 
 def test_a_gap_ends_what_held() -> None:
-    watch = RuleWatch(parse_rule("arousal > 0.7 for 3s", LABELS))
+    watch = RuleWatch(parse_rule("angry > 0.7 for 3s", LABELS))
     assert not watch.push(0.8, 0, 2)
     watch.reset()
     assert not watch.push(0.8, 10, 12)
