@@ -10,6 +10,7 @@ is a run that differs in its seed alone. Both have their exported model in `mode
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -21,12 +22,14 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from realtime_ser.events import Measurement, SpeechStarted
-from realtime_ser.settings import RATE_HZ, GateSettings
+from realtime_ser.events import Measurement
+from realtime_ser.settings import RATE_HZ
+from realtime_ser.stages.clean import Cleaner
+from realtime_ser.stages.gate import SpeechGate, SpeechOpened
 from realtime_ser.stages.model import load_model
 from tools import metrics
 from tools.answers import Answers, ask
-from tools.corpora import COMMANDS, LABELS, PROMPTS, Clip, load
+from tools.corpora import COMMANDS, LABELS, NOISE_CORPUS, PROMPTS, Clip, load
 from tools.degrade import Samples
 from tools.listen import Condition, as_is, conditions, session_events
 from tools.prepare import noise_paths, read_mono
@@ -38,6 +41,7 @@ from tools.tables import Lines, table
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+STRANGERS = ("RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB")
 HEARD_S = (0.5, 1.0, 1.5, 2.0, 3.0)
 STREAM_PAUSE_S = 0.3
 AGES = ((20, 29), (30, 39), (40, 49), (50, 59), (60, 74))
@@ -50,11 +54,11 @@ def whole_clips(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
     speakers = [c.speaker for c in answers.clips]
     accuracy = metrics.bootstrap(lambda r: float(np.mean(truth[r] == guess[r])), speakers)
     f1 = metrics.bootstrap(lambda r: metrics.macro_f1(truth[r], guess[r]), speakers)
-    abstained = np.mean([label is None for label in answers.shown])
+    abstained = np.mean([label is None for label in answers.shown] & answers.scored) / np.mean(answers.scored)
     lines = [
         f"{len(answers.clips)} clips of {len(set(speakers))} speakers: UAR **{answers.uar(six)}**, accuracy "
-        f"{accuracy}, macro-F1 {f1}. Nothing scored in {np.sum(guess < 0)} clips; the session abstains in "
-        f"{abstained:.1%}, which these figures do not use.",
+        f"{accuracy}, macro-F1 {f1}. In {np.sum(guess < 0)} clips nothing is scored; of the others the session "
+        f"abstains in {abstained:.1%}, which these figures do not use.",
     ]
     rows = [
         [label, *counts[k, : len(six)], counts[k, -1], f"{counts[k, k] / counts[k].sum():.2f}"]
@@ -64,14 +68,11 @@ def whole_clips(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
 
 
 def cut_after(samples: Samples, _number: int, heard_s: float) -> Samples:
-    """A clip that ends so long after its speech began."""
-    started = [e.start_s for e in session_events(samples, CUT_MODEL) if isinstance(e, SpeechStarted)]
-    onset_s = started[0] + GateSettings().preroll_ms / 1000 if started else 0.0
-    return samples[: round((onset_s + heard_s) * RATE_HZ)]
-
-
-CUT_MODEL = "ser-base"
-"""Whose gate says where speech begins; all have the same."""
+    """A clip that ends so long after its speech began, as the gate tells it."""
+    gate = SpeechGate()
+    outputs = (*gate.push(Cleaner().push(samples)), *gate.flush())
+    onset = next((output.onset for output in outputs if isinstance(output, SpeechOpened)), 0)
+    return samples[: onset + round(heard_s * RATE_HZ)]
 
 
 def after_seconds(validation: Sequence[Clip], model: str, six: Sequence[str], whole: Answers, picture: Path) -> Lines:
@@ -243,6 +244,10 @@ def main(
     """Write the tables and pictures."""
     loaded = load_model(model)
     labels, trained_on = loaded.contract.labels, loaded.contract.trained_on
+    strangers = [n for n in STRANGERS if n not in trained_on]
+    for name in ("CREMA-D", *strangers, COMMANDS, PROMPTS, NOISE_CORPUS):
+        if not (corpora / name).is_dir():
+            sys.exit(f"{corpora / name}: is not there; docs/model.md says where to get it")
     output.mkdir(parents=True, exist_ok=True)
 
     def picture(what: str) -> Path:
@@ -256,17 +261,17 @@ def main(
     validation = [c for c in crema_d if c.speaker in speakers]
     six = [label for label in labels if label in {c.emotion for c in validation}]
     whole = ask(validation, model, as_is, "CREMA-D validation")
+    beside = "".join(f" --sibling {run}" for run in sibling or ()) + "".join(f" --seed {run}" for run in seed or ())
     lines = [
         f"# Evaluation of {loaded.contract.model_id}",
         "",
-        f"`python -m tools.evaluate {model}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; intervals are "
-        "95%, bootstrap over speakers; the model is of one seed.",
+        f"`python -m tools.evaluate {model}{beside}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; "
+        "intervals are 95%, bootstrap over speakers where it says no other; the model is of one seed.",
         "",
         "## CREMA-D, validation speakers, six classes",
         "",
         *whole_clips(whole, six, picture("confusion")),
     ]
-    strangers = [n for n in ("RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB") if n not in trained_on]
     foreign = [ask(load_one(name), model, as_is, name) for name in strangers]
     if foreign:
         rows = [outside(answers) for answers in foreign]
@@ -293,8 +298,9 @@ def main(
     voices = [c.path for c in crema_d if c.speaker not in speakers][::7]
     found = conditions(noise_paths(corpora, evaluation=True), voices)
     lines += ["", "## Robustness", "",
-              "CREMA-D, validation speakers. Noises and rooms are others than those trained with. The largest class is "
-              "its share of all answers if every emotion were spoken equally often.",
+              "CREMA-D, validation speakers. Rooms, and the recordings that noises are cut from, are others than those "
+              "trained with; babble is mixed from clips of training speakers. The largest class is its share of all "
+              "answers if every emotion were spoken equally often.",
               *robustness(validation, model, six, whole, found, picture("snr"))]  # fmt: skip
     lines += ["", "## Calibration and abstaining", "", *calibration(whole, six, picture("calibration"))]
     lines += ["", "## Fairness", "", "CREMA-D, validation speakers: recall by sex and age.", *fairness(whole, six)]

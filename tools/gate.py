@@ -5,9 +5,9 @@
 Speech is CREMA-D's validation speakers, eight clips of one speaker in a row with 1.5 s between them, each clip at the
 same level. What is speech is read off the clean clips: 20 ms frames within 30 dB of the clip's loudest and 8 dB above
 its quietest twentieth, with holes shorter than 0.2 s filled. Lost is what lies outside the gate's segments; false, what
-it takes for speech in between. Noise is the half of ESC-10 that neither the gate's network nor the choice of its
-thresholds has used, each recording of 5 s repeated to 20 s; typing and fans are synthetic, and made alike for training.
-Steady noise: rain, waves, fans, white.
+it takes for speech in between. Noise is what ESC-10 cuts from recordings of which neither the gate's network nor the
+choice of its thresholds has used any part, each clip of 5 s repeated to 20 s; typing and fans are synthetic, and made
+alike for training. Steady noise: rain, waves, fans, white.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def tables(streams: Sequence[Stream], kinds: dict[str, list[Samples]], pool: Pro
         lines.append(
             f"| {name} | {lost:.1%} | {np.median(cut):.0f} ms, {np.percentile(cut, 95):.0f} ms | {60 * false:.1f} s |"
         )
-    lines += ["", "| noise alone | false speech a minute | recordings with none |", "|---|---|---|"]
+    lines += ["", "| noise alone | false speech a minute | clips with none |", "|---|---|---|"]
     for kind, recordings in kinds.items():
         found = list(pool.map(measure_noise, recordings, chunksize=4))
         false = sum(f.false for f in found) / sum(f.frames for f in found)

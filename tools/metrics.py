@@ -16,17 +16,21 @@ Ints = NDArray[np.intp]
 Floats = NDArray[np.floating]
 
 BOOTSTRAPS = 1000
+FEWEST_GROUPS = 3
+"""Of fewer, an interval would tell nothing but their own figures."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95% interval."""
+    """A figure with its 95% interval, NaN where there is none."""
 
     value: float
-    low: float
-    high: float
+    low: float = np.nan
+    high: float = np.nan
 
     def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.value:.3f}"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -52,9 +56,11 @@ def macro_f1(truth: Ints, guess: Ints) -> float:
 def bootstrap(
     figure: Callable[[Ints], float], groups: Sequence[Hashable], n: int = BOOTSTRAPS, seed: int = 0
 ) -> Interval:
-    """`figure` of row numbers, with the interval over groups (speakers) drawn with replacement."""
+    """`figure` of row numbers, with the interval over groups (speakers) drawn with replacement, if there are enough."""
     _, number = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
     rows = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
+    if len(rows) < FEWEST_GROUPS:
+        return Interval(figure(np.arange(len(groups))))
     rng = np.random.default_rng(seed)
     draws = [figure(np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])) for _ in range(n)]
     low, high = np.percentile(draws, (2.5, 97.5))

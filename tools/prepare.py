@@ -35,9 +35,17 @@ Speech = NDArray[np.int16]
 
 
 def noise_paths(corpora: Path, evaluation: bool) -> list[Path]:
-    """Every other noise recording trains, the rest evaluate."""
+    """Every other clip of noise trains; of the rest those evaluate that are cut from none of the same recordings."""
     paths = sorted(p for p in (corpora / NOISE_CORPUS).rglob("*") if p.suffix in AUDIO_SUFFIXES)
-    return paths[1::2] if evaluation else paths[::2]
+    if not evaluation:
+        return paths[::2]
+    heard = {_recording(path) for path in paths[::2]}
+    return [path for path in paths[1::2] if _recording(path) not in heard]
+
+
+def _recording(path: Path) -> str:
+    """ESC-10's names are fold, number of the recording at Freesound, and which cut of it: `1-17367-A`."""
+    return path.stem.split("-")[1]
 
 
 def training_rooms() -> list[NDArray[np.float32]]:

@@ -71,8 +71,7 @@ def alarms(answers: Answers) -> str:
     most = max(others, key=lambda label: others[label])
     return (
         f"{len(answers.clips)} recordings: **{alarm_share(answers)}** labelled other than neutral (most often {most}, "
-        f"{others[most]:.1%}), "
-        f"{neutral:.1%} neutral, the rest unsure or not scored."
+        f"{others[most]:.1%}), {neutral:.1%} neutral, the rest unsure or not scored; the interval is over recordings."
     )
 
 

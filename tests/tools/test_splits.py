@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.corpora import load
+from tools.prepare import noise_paths
 from tools.splits import HELD_OUT_KEYWORD, RAVDESS_FOLDS, crema_d_validation, held_out, ravdess_fold, read_speakers
 
 
@@ -19,6 +20,14 @@ def test_validation_speakers_and_the_keyword_are_held_out(corpora: Path, splits:
     assert trained <= named
     texts = {c.text for c, out in zip(clips, held, strict=True) if out and c.corpus != "CREMA-D"}
     assert texts == {HELD_OUT_KEYWORD}
+
+
+def test_noises_that_measure_are_cut_from_other_recordings_than_those_that_train(corpora: Path) -> None:
+    trained, measured = (
+        {path.stem.split("-")[1] for path in noise_paths(corpora, evaluation)} for evaluation in (False, True)
+    )
+    assert len(measured) > 50
+    assert not trained & measured
 
 
 def test_every_actor_of_ravdess_is_tested_once(corpora: Path, splits: Path) -> None:
