@@ -66,6 +66,8 @@ def tell(result: Comparison, as_json: bool) -> None:
         f"{result.compared_s:.2f} s compared; {result.only_timeline_s:.2f} s labelled by the timeline alone, "
         f"{result.only_raters_s:.2f} s by people alone"
     )
+    if result.unknown:
+        say(f"labels of people that the model does not have: {printable(', '.join(result.unknown))}")
     say(f"agreement {result.agreement:.0%}, Cohen's kappa {number(result.cohens_kappa)}, "
           f"Fleiss' kappa {number(result.fleiss_kappa)}")  # fmt: skip
     say(f"concordance: arousal {number(result.arousal_concordance)}, valence {number(result.valence_concordance)}")

@@ -22,6 +22,9 @@ class Comparison:
     """Of the moments (a quarter of a second each) in which the timeline and every rater name an emotion."""
 
     labels: tuple[str, ...]
+    """The model's, then the raters' others; "Angry" is "angry"."""
+    unknown: tuple[str, ...]
+    """Those others, which no moment can agree on."""
     compared_s: float
     only_timeline_s: float
     only_raters_s: float
@@ -47,16 +50,18 @@ def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Compa
         If the timeline has several lanes, or nothing can be compared.
     """
     lane = _only_lane(timeline)
-    known = sorted({a.label for rater in raters for a in rater} | set(timeline.labels) - {""})
-    labels = (*timeline.labels, *(label for label in known if label not in timeline.labels))
+    heard = {label.casefold() for label in timeline.labels}
+    said = {a.label.casefold() for rater in raters for a in rater}
+    unknown = tuple(sorted(said - heard - {""}))
+    labels = (*timeline.labels, *unknown)
     n = int(np.ceil(timeline.duration_s / GRID_S))
     middle_s: Floats = (np.arange(n, dtype=np.float64) + 0.5) * GRID_S
     row = _covering(lane.start_s, lane.end_s, middle_s)
     rows = lane.rows[np.maximum(row, 0)] if len(lane.rows) else np.zeros(n, np.int64)
     named = (row >= 0) & (timeline.state[rows] == "speech") & (timeline.event[rows] != "gap")
-    index = {label: i for i, label in enumerate(labels)}
+    index = {label.casefold(): i for i, label in enumerate(labels)}
     mine = np.array(
-        [index[label] if ok else -1 for ok, label in zip(named, timeline.label[rows], strict=True)], np.int64
+        [index[label.casefold()] if ok else -1 for ok, label in zip(named, timeline.label[rows], strict=True)], np.int64
     )
     theirs = np.stack([_on_grid(rater, middle_s, index) for rater in raters])
     rated = (theirs >= 0).all(axis=0)
@@ -76,6 +81,7 @@ def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Compa
     ]
     return Comparison(
         labels,
+        unknown,
         compared_s=float(both.sum() * GRID_S),
         only_timeline_s=float((named & ~rated).sum() * GRID_S),
         only_raters_s=float((rated & ~named).sum() * GRID_S),
@@ -174,7 +180,7 @@ def _covered(rater: Sequence[Annotation], at_s: Floats) -> tuple[list[Annotation
 
 def _on_grid(rater: Sequence[Annotation], at_s: Floats, index: dict[str, int]) -> Ints:
     ordered, which = _covered(rater, at_s)
-    return np.array([index[ordered[k].label] if k >= 0 else -1 for k in which.tolist()], np.int64)
+    return np.array([index[ordered[k].label.casefold()] if k >= 0 else -1 for k in which.tolist()], np.int64)
 
 
 def _values(rater: Sequence[Annotation], name: str, at_s: Floats) -> Floats:

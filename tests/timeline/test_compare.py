@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def test_the_timeline_agrees_with_itself(timeline: Timeline) -> None:
     assert found.only_timeline_s == found.only_raters_s == 0
     assert found.arousal_concordance > 0.8  # a segment's mean stands for its hops
     assert found.confusion.sum() * 0.25 == found.compared_s > 5
+
+
+def test_labels_may_be_capitalised_and_those_that_the_model_lacks_are_told(timeline: Timeline) -> None:
+    spoken = [replace(a, label=a.label.capitalize()) for a in labelled(timeline)]
+    assert compare(timeline, [spoken]).agreement == 1
+    first, *others = labelled(timeline)
+    assert compare(timeline, [[replace(first, label="Boredom"), *others]]).unknown == ("boredom",)
 
 
 def test_utterances_are_compared_and_sampled_where_there_are_no_hops(timeline: Timeline) -> None:
