@@ -109,7 +109,9 @@ class Session:
         beginning: Beginning | None = None,
     ) -> None:
         self._model = load_model(model) if model is None or isinstance(model, str) else model
-        self._settings = s = settings or SessionSettings()
+        self._settings = s = SessionSettings() if settings is None else settings
+        if not isinstance(s, SessionSettings):
+            raise SettingsError(f"settings of type {type(s).__name__}", "give SessionSettings")
         contract = self._model.contract
         shortest_s, longest_s = contract.shortest_window_s, contract.longest_window_s
         if not shortest_s <= min(s.window.window_s, s.window.first_s) <= s.window.window_s <= longest_s:
@@ -227,18 +229,21 @@ class Session:
 
     def gap(self, lost_samples: int, cause: str) -> list[events.Event]:
         """Samples were lost here, counted at 16 kHz: the clock runs on over them, and all stages begin anew."""
-        if self._closed or lost_samples <= 0:
-            raise SettingsError(f"gap of {lost_samples} samples", "give a positive number, before flush")
+        if self._closed or not (lost_samples > 0 and float(lost_samples).is_integer()):
+            raise SettingsError(f"gap of {lost_samples} samples", "give a positive whole number, before flush")
+        lost = int(lost_samples)  # NumPy's integers overflow in a long session
         self._created()
-        alone(self._end_of_stretch(time.perf_counter()))
-        start = self._base
-        self._base += lost_samples
-        self._gate.reset(self._base)
-        self._monitor.reset()
-        self._measurer.reset()
-        self._levels.clear()
-        self._at = self._hop_start = self._base
-        self._log.add(events.Gap, start, self._base, cause=cause, lost_samples=lost_samples)
+        try:
+            alone(self._end_of_stretch(time.perf_counter()))
+        finally:  # the model may have failed; the clock goes on all the same
+            start = self._base
+            self._base += lost
+            self._gate.reset(self._base)
+            self._monitor.reset()
+            self._measurer.reset()
+            self._levels.clear()
+            self._at = self._hop_start = self._base
+            self._log.add(events.Gap, start, self._base, cause=cause, lost_samples=lost)
         return self._log.take()
 
     def mark(self, text: str) -> list[events.Event]:

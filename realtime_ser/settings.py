@@ -5,9 +5,14 @@ The defaults are what the bundled models were measured with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from realtime_ser.errors import SettingsError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RATE_HZ = 16_000
 """The rate of everything inside a session; the sample count at this rate is its only clock."""
@@ -18,12 +23,30 @@ def _require(ok: bool, what: str, remedy: str) -> None:
         raise SettingsError(what, remedy)
 
 
+def _as_numbers(settings: DataclassInstance) -> None:
+    """Each field as Python's own number of its default's type: NaN passes many a bound, and NumPy's are no JSON."""
+    for field_ in fields(settings):
+        given = getattr(settings, field_.name)
+        kind: type[Any] = type(field_.default)
+        try:
+            number = kind(given)
+            fits = number == given and math.isfinite(number)
+        except (TypeError, ValueError, OverflowError):
+            fits = False
+        wanted = {bool: "True or False", int: "a whole number", float: "a number"}[kind]
+        _require(bool(fits), f"{field_.name} {given!r}", f"give {wanted}")
+        object.__setattr__(settings, field_.name, number)
+
+
 @dataclass(frozen=True)
 class CleanSettings:
     """What is done to the samples before the gate hears them. DC and rumble are always removed."""
 
     denoise: bool = False
     """WebRTC's noise suppressor. Off, because it makes the scores worse (docs/evaluation/options.md)."""
+
+    def __post_init__(self) -> None:
+        _as_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,7 @@ class GateSettings:
     """Below this nothing is speech."""
 
     def __post_init__(self) -> None:
+        _as_numbers(self)
         _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness {self.aggressiveness}", "use 0, 1, 2 or 3")
         for name in ("onset_ms", "onset_window_ms", "hangover_ms", "preroll_ms"):
             value = getattr(self, name)
@@ -55,6 +79,7 @@ class GateSettings:
         for name in ("speech_enter", "speech_stay"):
             value = getattr(self, name)
             _require(0 < value < 1, f"{name} {value}", "use a probability between 0 and 1")
+        _require(-120 <= self.min_level_dbfs <= 0, f"min_level_dbfs {self.min_level_dbfs}", "use -120 to 0 dBFS")
 
 
 @dataclass(frozen=True)
@@ -69,6 +94,7 @@ class WindowSettings:
     """An utterance with less speech than this gets no measurement of its own."""
 
     def __post_init__(self) -> None:
+        _as_numbers(self)
         _require(
             0.5 <= self.window_s <= 10.0, f"window of {self.window_s} s", "the model takes windows from 0.5 to 10 s"
         )
@@ -98,6 +124,10 @@ class TraceSettings:
     """It stops abstaining this far above both."""
 
     def __post_init__(self) -> None:
+        _as_numbers(self)
+        for name in ("enter_margin", "abstain_hysteresis"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"{name} {value}", "use 0 to 1")
         _require(0 <= self.time_constant_s <= 3600, f"time constant of {self.time_constant_s} s", "use 0 to 3600 s")
         highest = 1 - self.abstain_hysteresis  # above it nothing would end abstention
         _require(
@@ -118,7 +148,10 @@ class RestSettings:
     """What is below this is silence, steady or not."""
 
     def __post_init__(self) -> None:
+        _as_numbers(self)
         _require(self.every_s >= 3, f"a rest every {self.every_s} s", "use 3 s or more")
+        _require(0 <= self.range_db <= 120, f"range_db {self.range_db}", "use 0 to 120 dB")
+        _require(-120 <= self.silent_dbfs <= 0, f"silent_dbfs {self.silent_dbfs}", "use -120 to 0 dBFS")
 
 
 @dataclass(frozen=True)
@@ -132,6 +165,10 @@ class SessionSettings:
     rest: RestSettings = field(default_factory=RestSettings)
 
     def __post_init__(self) -> None:
+        for name, stage in get_type_hints(type(self)).items():
+            _require(
+                isinstance(getattr(self, name), stage), f"{name} {getattr(self, name)!r}", f"give {stage.__name__}"
+            )
         # Or a measurement would end before the silence that was told until then.
         noticed_s = (self.gate.preroll_ms + self.gate.onset_window_ms) / 1000
         _require(

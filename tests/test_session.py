@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 
@@ -103,14 +104,35 @@ def test_settings_that_do_not_fit_each_other_or_the_model_are_refused(model: Mod
         ({}, {"first_s": 0.5}),
         ({}, {"first_s": float("inf")}),
         ({}, {"shortest_s": 0.0}),
+        ({}, {"window_s": "3"}),
+        ({"onset_ms": None}, {}),
+        ({"min_level_dbfs": float("nan")}, {}),
     ):
         with pytest.raises(SettingsError):
             SessionSettings(gate=GateSettings(**gate), window=WindowSettings(**window))
     with pytest.raises(SettingsError):
         TraceSettings(time_constant_s=float("inf"))
+    for odd in ({}, GateSettings()):
+        with pytest.raises(SettingsError, match="give SessionSettings"):
+            Session(model, odd)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="gate"):
+        SessionSettings(gate=WindowSettings())  # type: ignore[arg-type]
     picky = replace(model, contract=replace(model.contract, shortest_window_s=1.0))
     with pytest.raises(SettingsError, match=r"takes 1\.0 to 10\.0 s"):
         Session(picky, SessionSettings(window=WindowSettings(window_s=0.75)))
+
+
+def test_numbers_of_any_kind_are_settings_and_gaps(model: Model) -> None:
+    gate = GateSettings(preroll_ms=np.int64(540), hangover_ms=600.0)  # type: ignore[arg-type]
+    trace = TraceSettings(abstain_below=np.float32(0.5))  # type: ignore[arg-type]
+    session = Session(model, SessionSettings(gate=gate, trace=trace))
+    hour = np.int32(16_000 * 3_600)
+    events = [event for _ in range(40) for event in session.gap(hour, "test")]  # type: ignore[arg-type]
+    assert session.clock_s == 40 * 3_600
+    for lost in (0, -1, 0.5, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match="whole number"):
+            session.gap(lost, "test")  # type: ignore[arg-type]
+    assert all(json.dumps(e.to_dict(), allow_nan=False) for e in [*events, *session.flush()])
 
 
 def test_an_empty_block_ends_nothing(model: Model, speech: tuple[NDArray[np.float32], int]) -> None:

@@ -17,6 +17,7 @@ from onnxruntime import InferenceSession
 from realtime_ser.errors import ModelError
 from realtime_ser.stages.calls import Call, Outputs, Steps, alone
 from realtime_ser.stages.contract import CONTRACT_KEY, Contract, parse_contract
+from realtime_ser.stages.exact import check_products
 from realtime_ser.stages.features import FeatureExtractor
 from realtime_ser.stages.network import Apart, in_process, reason
 
@@ -275,6 +276,7 @@ def _load(found: Path) -> Model | WindowModel:
 
 
 def _load_folder(folder: Path) -> Model:
+    check_products()
     sessions, contracts, contents = [], [], []
     for kind in ("encoder", "head"):
         path = folder / f"{kind}.onnx"
