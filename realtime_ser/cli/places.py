@@ -106,7 +106,14 @@ def _inside_path(given: Path, unlisted: Callable[[SourceError], None]) -> Iterat
     if not os.path.isdir(given):
         yield Recording(str(given), given.name, _size_of(given) or 0)
         return
-    paths = [Path(folder, name) for folder, _, names in os.walk(given, onerror=tell) for name in names]
+    paths: list[Path] = []
+    searched: set[str] = set()
+    for folder, folders, names in os.walk(given, onerror=tell, followlinks=True):
+        if (real := os.path.realpath(folder)) in searched:
+            folders.clear()  # a link back to where we were
+            continue
+        searched.add(real)
+        paths += (Path(folder, name) for name in names)
     for path in sorted(paths):
         if path.suffix.lower() in AUDIO_SUFFIXES and (size := _size_of(path)) is not None:
             yield Recording(str(path), str(path.relative_to(given)), size)

@@ -16,6 +16,11 @@ from realtime_ser.stages.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
 _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 """What libsndfile's log says of a header that claims more (or less) than the file holds."""
+_WHOLE_SIZE = re.compile(r"^RIFF : (\d+)", re.MULTILINE)
+_UNKNOWN_BYTES = 0x7FFFF000
+"""From here on the whole's size is what sox, ffmpeg and their like write into a pipe, as they cannot know it."""
+_NO_AUDIO_BYTES = 1 << 16
+"""As long as what stands before the audio ever is."""
 _EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 """How the names of the subtypes begin that give a sample exactly, wherever reading began; FLAC's do too."""
 
@@ -40,7 +45,7 @@ class FileSource:
     Raises
     ------
     SourceError
-        When opened: no such file, a folder, empty, not audio, or of a rate that no audio has.
+        When opened: no such file, a folder, empty or empty by its header, not audio, or of a rate that no audio has.
     """
 
     def __init__(
@@ -80,7 +85,18 @@ class FileSource:
         # What has to be decoded is read little by little: of a piece that is damaged nothing is got.
         self._read_frames = self._block_frames if plain else self.rate_hz // 10
         self._first = round(from_s * self.rate_hz)
-        self._size_lies = bool(_SIZE_LIE.search(self._file.extra_info))
+        whole = _WHOLE_SIZE.search(self._file.extra_info)
+        piped = whole is not None and int(whole[1]) >= _UNKNOWN_BYTES
+        self._size_lies = not piped and bool(_SIZE_LIE.search(self._file.extra_info))
+        if plain and not self._file.frames and path.stat().st_size > _NO_AUDIO_BYTES:
+            self._file.close()
+            raise SourceError(
+                f"{name}: its header says that it is empty, as that of a recorder that died",
+                "repair it: sox --ignore-length BROKEN.wav WHOLE.wav",
+            )
+        if self._file.format == "MP3":
+            # soundfile seeks behind each read, to where it is; the decoder then forgets what it needs, and complains.
+            self._file.seekable = lambda: False
 
     @property
     def duration_s(self) -> float:

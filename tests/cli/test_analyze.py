@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from realtime_ser.cli.places import find_recordings
 from tests.cli.program import obeying_rights, one_line, program, rows, timeless
 
 Demo = tuple[NDArray[np.int16], int]
@@ -203,6 +204,16 @@ def test_a_folder_of_timelines_is_resumed_only_as_it_was_begun(tmp_path: Path, r
         one_line(program("analyze", recordings, "--out", place, "--resume", "--rows", "file"), 1, "another rows")
     (out / "a.wav.csv.json").unlink()
     one_line(program("analyze", recordings, "--out", out, "--resume"), 1, "what the timeline was made with")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_folders_that_are_links_are_searched_once(tmp_path: Path, recordings: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "there").symlink_to(recordings)
+    (recordings / "deep" / "back").symlink_to(linked)
+    found = [recording.name for recording in find_recordings([str(linked)], pytest.fail)]
+    assert found == ["there/a.wav", "there/bad.wav", "there/deep/b.FLAC"]
 
 
 def test_the_timeline_of_all_replaces_none_of_the_recordings(tmp_path: Path, recordings: Path) -> None:

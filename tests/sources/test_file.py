@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,38 @@ def test_a_header_that_promises_too_much_gives_what_is_there_and_says_so(wav: Pa
     assert source.problem is not None
     assert "header lies" in source.problem
     np.testing.assert_array_equal(found, samples)
+
+
+@pytest.mark.parametrize("size", [2**32 - 1, 0x7FFFF024])  # ffmpeg's and sox's
+def test_a_header_written_into_a_pipe_knows_no_length_and_is_no_lie(wav: Path, size: int) -> None:
+    _, samples = read(wav)
+    content = bytearray(wav.read_bytes())
+    struct.pack_into("<I", content, 4, size)
+    struct.pack_into("<I", content, content.index(b"data") + 4, min(size, 2**32 - 1))
+    wav.write_bytes(content)
+    source, found = read(wav)
+    assert source.problem is None
+    np.testing.assert_array_equal(found, samples)
+
+
+def test_a_header_of_a_recorder_that_died_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(5), RATE_HZ, "PCM_16")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.index(b"data") + 4, 0)
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="says that it is empty"):
+        FileSource(path)
+
+
+def test_mp3_is_decoded_without_complaint(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 10 * RATE_HZ)
+    soundfile.write(path, noise, RATE_HZ)
+    script = f"from realtime_ser.sources.file import FileSource; print(sum(map(len, FileSource({str(path)!r}))))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert int(done.stdout) == len(soundfile.read(path)[0])
 
 
 def test_a_damaged_flac_gives_what_was_before_the_damage(tmp_path: Path) -> None:
