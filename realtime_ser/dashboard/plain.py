@@ -37,6 +37,7 @@ class PlainLines:
         lines = LineStream(stream, stream.encoding)
         self._lines = Background(lines, lines.name, items="lines")
         self._recording = recording
+        """Still to be told of."""
         self._shown: dict[int | None, str] = {}
         """The label last told of each channel."""
 
@@ -57,8 +58,9 @@ class PlainLines:
                     0.0,
                     f"{printable(event.source)}, model {printable(event.model_id)} ({printable(event.model_licence)})",
                 )
-                if self._recording is not None and event.channel in (None, 1):
+                if self._recording is not None:
                     self._line(event, 0.0, f"RECORDING the audio to {printable(str(self._recording))}")
+                    self._recording = None  # it is of all channels
             case SpeechStarted():
                 self._line(event, event.start_s, "speech")
             case SpeechEnded():

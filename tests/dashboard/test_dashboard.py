@@ -153,6 +153,12 @@ def test_a_profile_shows_the_distance_from_the_own_neutral() -> None:
     assert "relative to anna" in text
 
 
+@pytest.mark.parametrize("channels", [(None,), (2,), (1, 2)])
+def test_plain_lines_say_once_that_the_audio_is_recorded(tmp_path: Path, channels: tuple[int | None, ...]) -> None:
+    created = [replace(CREATED, channel=channel) for channel in channels]
+    assert plain_lines(*created, recording=tmp_path / "talk.flac").count("RECORDING the audio to") == 1
+
+
 def test_unknown_labels_have_colours() -> None:
     state = DashboardState()
     state.update(replace(CREATED, labels=("calm", "bored", "neutral")))
