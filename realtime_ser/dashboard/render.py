@@ -219,7 +219,8 @@ def _status(lanes: Sequence[Snapshot], width: int) -> list[Text]:
     note = Text()
     if now.trouble:
         note = Text(f"  ! {printable(now.trouble)}", style="bold bright_red")
-    elif warned := next((lane for lane in lanes if lane.warning), None):
+    elif recent := [lane for lane in lanes if lane.warning and lane.elapsed_s - lane.warned_s < SHOWN_S]:
+        warned = max(recent, key=lambda lane: lane.warned_s)
         where = f"channel {warned.channel}: " if warned.channel else ""
         note = Text(f"  ! {where}{printable(warned.warning)}", style="bright_yellow")
     elif now.csv_path:

@@ -22,6 +22,7 @@ from realtime_ser.events import (
 )
 
 SHOWN_S = 60.0
+"""Of the trace; so long a warning is shown, too."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Snapshot:
     points: tuple[Point, ...] = ()
     markers_s: tuple[float, ...] = ()
     warning: str = ""
+    """The latest, or an alert."""
+    warned_s: float = 0.0
     trouble: str = ""
     """What is wrong with the outputs at the moment."""
 
@@ -118,9 +121,9 @@ class DashboardState:
                 case Marker():
                     self._markers.append(event.start_s)
                 case Alert():
-                    self._now = replace(self._now, warning=f"alert: {event.rule}: {event.value:.2f}")
+                    self._warn(f"alert: {event.rule}: {event.value:.2f}", event.end_s)
                 case Warning():
-                    self._now = replace(self._now, warning=f"{event.message}: {event.remedy}")
+                    self._warn(f"{event.message}: {event.remedy}", event.end_s)
                     if event.code == "recording_ended":
                         self._now = replace(self._now, recording_ended=True)
                 case _:
@@ -130,6 +133,9 @@ class DashboardState:
         """Everything as it is now."""
         with self._lock:
             return replace(self._now, points=tuple(self._points), markers_s=tuple(self._markers))
+
+    def _warn(self, warning: str, at_s: float) -> None:
+        self._now = replace(self._now, warning=warning, warned_s=at_s)
 
     def _measure(self, event: Measurement) -> None:
         self._now = replace(self._now, level_dbfs=event.level_dbfs, snr_db=event.snr_db)

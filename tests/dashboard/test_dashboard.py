@@ -35,8 +35,12 @@ def invented(steps: int, *more: Event) -> Snapshot:
 
 
 def drawn(snapshot: Snapshot, width: int, height: int) -> list[str]:
+    return drawn_lanes([snapshot], width, height)
+
+
+def drawn_lanes(lanes: list[Snapshot], width: int, height: int) -> list[str]:
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=False)
-    console.print(Screen(snapshot), end="")
+    console.print(Screen(*lanes), end="")
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -109,6 +113,31 @@ def test_gap_is_blank_and_warning_and_marker_are_shown() -> None:
     assert snapshot.points[-1].scores == {}
 
 
+def warned(at_s: float, message: str, channel: int | None = None) -> Warning:
+    return Warning(
+        session_id="s", seq=9, start_s=at_s, end_s=at_s, channel=channel, code="c", message=message, remedy="r"
+    )
+
+
+def test_a_warning_is_shown_for_a_minute_and_then_where_the_timeline_goes(tmp_path: Path) -> None:
+    state = DashboardState(csv_path=tmp_path / "t.csv")
+    state.update(warned(10, "the input has been exact zeros"))
+    for elapsed_s, shown in ((10, True), (69, True), (71, False)):
+        state.progress(elapsed_s, 0, 0, 0)
+        text = "\n".join(drawn(state.snapshot(), 200, 24))
+        assert ("exact zeros" in text, "timeline →" in text) == (shown, not shown)
+
+
+def test_of_several_channels_the_latest_warning_is_shown() -> None:
+    states = [DashboardState(channel=channel) for channel in (1, 2)]
+    for state, warning in zip(states, (warned(10, "clipped", 1), warned(40, "noisy", 2)), strict=True):
+        state.update(warning)
+        state.progress(45, 0, 0, 0)
+    text = "\n".join(drawn_lanes([state.snapshot() for state in states], 100, 24))
+    assert "channel 2: noisy" in text
+    assert "clipped" not in text
+
+
 def test_nothing_is_interpreted_as_markup_or_control() -> None:
     state = DashboardState()
     state.update(replace(CREATED, source="[red]x[/red]\x1b[2J\x07.wav"))
@@ -133,11 +162,9 @@ def test_a_recording_is_shown_in_red_and_no_other_claim_is_made(tmp_path: Path) 
 @pytest.mark.parametrize("height", [16, 24, 40])
 def test_each_channel_has_a_lane(height: int) -> None:
     lanes = [replace(invented(110), channel=1), replace(invented(125), channel=2, warning="too quiet")]
-    console = Console(width=100, height=height, file=io.StringIO(), force_terminal=False)
-    console.print(Screen(*lanes), end="")
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
-    assert len(text.splitlines()) <= height
+    lines = drawn_lanes(lanes, 100, height)
+    assert len(lines) <= height
+    text = "\n".join(lines)
     assert text.index("channel 1") < text.index("channel 2")
     assert "channel 2: too quiet" in text
 
