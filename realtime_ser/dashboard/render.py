@@ -36,7 +36,7 @@ def colour_of(label: str, labels: tuple[str, ...]) -> str:
 def render(lanes: Sequence[Snapshot], width: int, height: int) -> Group:
     """Exactly `height` lines of at most `width` characters; each channel's lane below the other."""
     now = lanes[0]
-    head = [_header(now, width), Text("─" * width, style="bright_black")]
+    head = [_header(now, width), _rule(now, width)]
     foot = [_axis(lanes, width), *_status(lanes, width)]
     free = height - len(head) - len(foot)
     body: list[Text] = []
@@ -84,6 +84,13 @@ def _header(now: Snapshot, width: int) -> Text:
     if now.profile:
         left.append(f"  relative to {printable(now.profile)}", "cyan")
     return _spread(left, Text.assemble((printable(now.model_id) + "  ", "bright_black"), (clock, "bold")), width)
+
+
+def _rule(now: Snapshot, width: int) -> Text:
+    """A line with the licence in it, below the model that it goes with."""
+    licence = Text(f" {printable(now.licence)} " if now.licence else "")
+    licence.truncate(max(0, width - 2), overflow="ellipsis")
+    return Text("─" * (width - licence.cell_len - 1) + licence.plain + "─", style="bright_black")
 
 
 def _current(now: Snapshot, width: int) -> list[Text]:

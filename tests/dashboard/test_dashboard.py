@@ -68,6 +68,16 @@ def test_picture_fits_and_shows_what_it_must(width: int, height: int, steps: int
     assert "No audio is stored or sent." in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_licence_stands_below_the_model_it_goes_with(width: int) -> None:
+    state = DashboardState()
+    state.update(replace(CREATED, model_licence=f"non-commercial research only: trained on {'much ' * 20}"))
+    header, rule, *_ = drawn(state.snapshot(), width, 24)
+    assert "ser-base" in header
+    assert "non-commercial research only" in rule
+    assert cell_len(rule) == width
+
+
 def test_speech_shows_label_and_confidence_silence_does_not() -> None:
     speaking = "\n".join(drawn(invented(110), 100, 30))
     assert "● speech" in speaking
