@@ -34,7 +34,7 @@ class ChannelSessions:
         self._first = self._sessions[channels[0]]
         self._rate_hz = 0
         self._samples = 0
-        """Pushed since the last gap, at this rate."""
+        """Pushed since the last gap or pause, at this rate."""
         self._untold: list[Event] = []
         """Of the other channels, where one has failed."""
         self.labels = self._first.labels
@@ -69,6 +69,12 @@ class ChannelSessions:
         """See `Session.gap`."""
         self._samples = 0
         self._each(lambda s, _: s.gap(lost_samples, cause))
+        return self._take()
+
+    def pause(self) -> list[Event]:
+        """See `Session.pause`."""
+        self._samples = 0
+        self._each(lambda s, _: s.pause())
         return self._take()
 
     def mark(self, text: str) -> list[Event]:

@@ -246,6 +246,24 @@ class Session:
             self._log.add(events.Gap, start, self._base, cause=cause, lost_samples=lost)
         return self._log.take()
 
+    def pause(self) -> list[events.Event]:
+        """No samples come for a while: what was heard is told, speech ends, and whatever comes then is heard anew.
+
+        The clock stands; a `gap` may follow once it is known how long it should have run.
+
+        Raises
+        ------
+        SettingsError
+            After `flush`.
+        ModelError
+            As `push`.
+        """
+        if self._closed:
+            raise SettingsError("pause after flush", "begin a new Session")
+        self._created()
+        alone(self._end_of_stretch(time.perf_counter()))
+        return self._log.take()
+
     def mark(self, text: str) -> list[events.Event]:
         """The user marks this moment; not after `flush`."""
         if self._closed:

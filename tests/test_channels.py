@@ -45,7 +45,10 @@ def test_the_order_does_not_depend_on_the_blocks(model: Model, call: tuple[NDArr
     orders = []
     for size in (len(audio), 7_777, 441):
         sessions = ChannelSessions([1, 2], lambda channel: Session(model, channel=channel))
-        events = [e for at in range(0, len(audio), size) for e in sessions.push(audio[at : at + size], rate_hz)]
+        events: list[Event] = []
+        for _ in range(2):
+            events += [e for at in range(0, len(audio), size) for e in sessions.push(audio[at : at + size], rate_hz)]
+            events += sessions.pause()
         events += sessions.gap(16_000, "test") + sessions.push(audio[:20_000], rate_hz) + sessions.flush()
         orders.append(facts(events))
     assert orders[0] == orders[1] == orders[2]

@@ -248,6 +248,8 @@ def stream(
                     deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
                     continue
                 if isinstance(item, Notice):
+                    if item.code == "device_lost":
+                        deliver(session.pause())
                     deliver(session.warn(item))
                     continue
                 if duration_s is not None:

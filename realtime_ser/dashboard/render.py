@@ -94,7 +94,9 @@ def _rule(now: Snapshot, width: int) -> Text:
 
 
 def _current(now: Snapshot, width: int) -> list[Text]:
-    if now.state == "no_speech" and not now.speaking:
+    if now.away:
+        mood = Text("  ○ no input", style="bold bright_red")
+    elif now.state == "no_speech" and not now.speaking:
         mood = Text("  ○ no speech", style="bright_black")
     elif now.state == "no_speech" or now.scores is None:
         mood = Text("  ● speech    listening …", style="bold")

@@ -55,6 +55,8 @@ class Snapshot:
     lag_s: float = 0.0
     real_time_factor: float = 0.0
     lost_s: float = 0.0
+    away: bool = False
+    """The device is gone: nothing is heard until it is back."""
     speaking: bool = False
     state: State = "no_speech"
     label: str | None = None
@@ -112,7 +114,7 @@ class DashboardState:
                 case SpeechStarted():
                     self._now = replace(self._now, speaking=True, utterances=event.utterance)
                 case SpeechEnded():
-                    self._now = replace(self._now, speaking=False)
+                    self._now = replace(self._now, speaking=False, state="no_speech")
                 case Measurement():
                     self._measure(event)
                 case Gap():
@@ -126,6 +128,10 @@ class DashboardState:
                     self._warn(f"{event.message}: {event.remedy}", event.end_s)
                     if event.code == "recording_ended":
                         self._now = replace(self._now, recording_ended=True)
+                    elif event.code == "device_lost":
+                        self._now = replace(self._now, away=True, level_dbfs=None, snr_db=None)
+                    elif event.code == "device_back":
+                        self._now = replace(self._now, away=False)
                 case _:
                     pass
 

@@ -51,6 +51,21 @@ def test_a_killed_server_is_a_gap_and_the_timeline_goes_on_after_it(
     assert events[-1]["lost_s"] == pytest.approx(gaps_s, abs=0.01)
 
 
+def test_what_is_being_said_when_the_server_dies_is_told_before_its_loss(
+    running: Server, tmp_path: Path, speech: Path
+) -> None:
+    out = tmp_path / "live.jsonl"
+    live = start_live(running, out)
+    playing = subprocess.Popen(["paplay", "--device=out", str(speech)], env=running.environment)
+    wait_for("speech.started", out)
+    running.kill()
+    playing.wait(10)
+    wait_for("device_lost", out)
+    told = out.read_text(encoding="utf-8")
+    assert "speech.ended" in told[told.index("speech.started") : told.index("device_lost")]
+    stop(live)
+
+
 SLEEPY = """
 import sys
 from pathlib import Path

@@ -78,6 +78,15 @@ class SessionInAnyOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.open)
     @rule()
+    def pause(self) -> None:
+        self.events += self.session.pause()
+        self.calls.append(("pause",))
+        self.end_stretch()
+        self.rate_hz = 16_000
+        assert not self.session.speaking
+
+    @precondition(lambda self: self.open)
+    @rule()
     def mark(self) -> None:
         self.events += self.session.mark(f"mark {len(self.calls)}")
         self.calls.append(("mark", f"mark {len(self.calls)}"))
@@ -103,7 +112,8 @@ class SessionInAnyOrder(RuleBasedStateMachine):
     @rule()
     def nothing_follows_flush(self) -> None:
         assert self.session.flush() == []
-        for late in (lambda: self.session.push(SPEECH[:100]), lambda: self.session.gap(1, "late")):
+        push, gap = (lambda: self.session.push(SPEECH[:100])), (lambda: self.session.gap(1, "late"))
+        for late in (push, gap, self.session.pause):
             with pytest.raises(SettingsError):
                 late()
 

@@ -159,6 +159,24 @@ def test_no_measurement_spans_a_gap(model: Model, speech: dict[int, NDArray[np.i
     assert [round(e.start_s - gap.end_s, 6) for e in after] == [round(e.start_s, 6) for e in alone]
 
 
+@FEW
+@given(data=st.data())
+def test_a_pause_before_a_gap_changes_nothing_but_when_events_come(
+    model: Model, speech: dict[int, NDArray[np.int16]], data: st.DataObject
+) -> None:
+    rate_hz = data.draw(st.sampled_from(RATES_HZ))
+    samples = np.concatenate([speech[rate_hz][: 4 * rate_hz], np.zeros(2 * rate_hz, np.int16)] * 2)
+    at = data.draw(st.integers(0, len(samples)))
+    often = SessionSettings(rest=RestSettings(every_s=5))
+    sessions = Session(model, often), Session(model, often)
+    one, other = (session.push(samples[:at], rate_hz) for session in sessions)
+    one += sessions[0].pause()
+    assert not sessions[0].speaking
+    for session, events in zip(sessions, (one, other), strict=True):
+        events += session.gap(16_000, "test") + session.push(samples, rate_hz) + session.flush()
+    assert [essence(e) for e in one] == [essence(e) for e in other]
+
+
 def test_silence_has_no_scores(model: Model) -> None:
     session = Session(model)
     events = session.push(np.zeros(32_000, np.float32)) + session.flush()

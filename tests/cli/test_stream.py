@@ -1,0 +1,91 @@
+"""What `live` and `replay` share: in what order a source's troubles are told."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from realtime_ser.channels import ChannelSessions
+from realtime_ser.cli.stream import Pace, stream
+from realtime_ser.dashboard import DashboardState, PlainLines, Screen
+from realtime_ser.events import Event, Gap, SpeechEnded, SpeechStarted, Warning
+from realtime_ser.session import Session
+from realtime_ser.signals import StopSignals
+from realtime_ser.sources import Block, Lost
+from realtime_ser.stages.model import Model
+from realtime_ser.stages.monitor import Notice
+
+Demo = tuple[NDArray[np.int16], int]
+
+
+class Headset:
+    """It is unplugged in mid-word, away for an hour, and plugged in again."""
+
+    name, channels = "headset", 2
+
+    def __init__(self, demo: Demo) -> None:
+        samples, self.rate_hz = demo
+        self._speech = np.stack((samples, samples), axis=1)[: 4 * self.rate_hz].astype(np.float32) / 2**15
+
+    def __iter__(self) -> Generator[Block, None, None]:
+        yield self._speech
+        yield Notice("device_lost", "headset delivers no more audio", "plug it in again")
+        yield self._speech[:0]
+        yield Lost(3_600 * self.rate_hz, "the device was away")
+        yield Notice("device_back", "headset is back", "a gap stands for the time away")
+        yield self._speech
+
+
+@dataclass
+class Kept:
+    """A sink that keeps what it is given."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def write(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None: ...
+
+
+def heard(source: Headset, session: Session | ChannelSessions) -> list[Event]:
+    kept, lines = Kept(), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with StopSignals() as signals:
+        assert stream(source, session, [kept], PlainLines(lines), Pace(float("inf")), signals) == 0
+    return kept.events
+
+
+def screen(events: list[Event]) -> str:
+    state = DashboardState()
+    for event in events:
+        state.update(event)
+    console = Console(width=100, height=24, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(Screen(state.snapshot()))
+    return capture.get()
+
+
+def test_a_device_lost_in_mid_word_ends_the_utterance_at_once(model: Model, demo: Demo) -> None:
+    events = heard(Headset(demo), Session(model))
+    told = [e for e in events if isinstance(e, (SpeechStarted, SpeechEnded, Warning, Gap))]
+    assert [getattr(e, "code", e.type) for e in told] == [
+        "speech.started", "speech.ended", "device_lost", "gap", "device_back", "speech.started", "speech.ended",
+    ]  # fmt: skip
+    assert [(e.start_s, e.end_s) for e in told[2:5]] == [(4, 4), (4, 3_604), (3_604, 3_604)]
+    lost, back = events.index(told[2]), events.index(told[4])
+    assert "● speech" in screen(events[: events.index(told[1])])
+    assert "no input" in screen(events[: lost + 1])
+    assert "● speech" not in screen(events[: lost + 1])
+    assert "○ no speech" in screen(events[: back + 1])
+    assert "● speech" in screen(events[: events.index(told[6])])
+
+
+def test_so_does_it_in_each_channel(model: Model, demo: Demo) -> None:
+    events = heard(Headset(demo), ChannelSessions([1, 2], lambda channel: Session(model, channel=channel)))
+    lost = next(i for i, e in enumerate(events) if isinstance(e, Warning))
+    assert sum(isinstance(e, SpeechEnded) for e in events[:lost]) == 2
