@@ -221,7 +221,8 @@ class Microphone:
                     f"{self.name} delivers no more audio",
                     "plug it in again; it is opened when it is back",
                 )
-                stream = yield from self._return_of(stream)
+                lost, stream = stream, None  # it is closed there, and not again by whoever leaves meanwhile
+                stream = yield from self._return_of(lost)
                 if stream is None:
                     return
                 yield Lost(round((since_boot_s() - self._heard) * self.rate_hz), "the device was away")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from realtime_ser.sources import Block, Lost
 from realtime_ser.sources.clock import DeviceClock, SleepWatch
 from realtime_ser.sources.microphone import InputDevice, Microphone, find_input
 from realtime_ser.sources.ring import RingBuffer
+from realtime_ser.stages.monitor import Notice
 
 
 def python(code: str) -> str:
@@ -151,6 +153,22 @@ def test_stop_ends_the_iteration(microphone: Microphone) -> None:
     next(blocks)
     microphone.stop()
     assert next(blocks, None) is None
+
+
+def test_a_lost_devices_stream_is_closed_once_though_it_is_quit_while_away(
+    microphone: Microphone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    stream = SimpleNamespace(close=lambda ignore_errors: closed.append(ignore_errors))
+    monkeypatch.setattr(microphone, "_open", lambda: stream)
+    monkeypatch.setattr(microphone, "_open_again", lambda: None)
+    monkeypatch.setattr("realtime_ser.sources.microphone._SILENT_S", 0.0)
+    blocks = iter(microphone)
+    lost, away = next(blocks), next(blocks)
+    assert isinstance(lost, Notice)
+    assert isinstance(away, np.ndarray)
+    blocks.close()
+    assert len(closed) == 1
 
 
 DEVICES = [
