@@ -44,18 +44,22 @@ _PATIENCE_S = 3.0
 class Pace:
     """When a block of a recording may be heard: when it would have been spoken, at `speed` times life.
 
-    Also keeps the books: how far analysis lags behind, and what share of the audio's time it takes. What is really live
-    has infinite speed, sets the pace itself, and tells with `backlog_s` how much of it waits to be heard.
+    The first may be heard when it comes: what comes from a pipe has been spoken by then, however late that begins. Also
+    keeps the books: how far analysis lags behind, and what share of the audio's time it takes. What is really live has
+    infinite speed, sets the pace itself, and tells with `backlog_s` how much of it waits to be heard.
     """
 
     def __init__(self, speed: float, backlog_s: Callable[[], float] | None = None) -> None:
         self._speed = speed
         self._backlog_s = backlog_s
-        self._begun = time.perf_counter()
+        self._begun: float | None = None
+        """When the first sample was spoken."""
         self._busy_s = 0.0
 
     def wait_for(self, end_s: float) -> None:
         """Sleep until `end_s` of audio may have arrived; not at all at infinite speed."""
+        if self._begun is None:
+            self._begun = time.perf_counter() - end_s / self._speed
         delay = self._begun + end_s / self._speed - time.perf_counter()
         if delay > 0:
             time.sleep(delay)
@@ -68,7 +72,7 @@ class Pace:
         """How long ago the last sample heard should have been heard."""
         if self._backlog_s is not None:
             return self._backlog_s()
-        if self._speed == float("inf"):
+        if self._begun is None or self._speed == float("inf"):
             return 0.0
         return max(0.0, time.perf_counter() - self._begun - audio_s / self._speed)
 

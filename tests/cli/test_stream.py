@@ -1,8 +1,9 @@
-"""What `live` and `replay` share: in what order a source's troubles are told."""
+"""What `live` and `replay` share: in what order a source's troubles are told, and the pace."""
 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
@@ -89,3 +90,27 @@ def test_so_does_it_in_each_channel(model: Model, demo: Demo) -> None:
     events = heard(Headset(demo), ChannelSessions([1, 2], lambda channel: Session(model, channel=channel)))
     lost = next(i for i, e in enumerate(events) if isinstance(e, Warning))
     assert sum(isinstance(e, SpeechEnded) for e in events[:lost]) == 2
+
+
+def test_a_pipe_that_begins_late_does_not_lag_but_one_that_stops_in_between_does() -> None:
+    pace = Pace(1.0)
+    time.sleep(1.5)
+    pace.wait_for(0.1)
+    assert pace.lag_s(0.1) < 1
+    time.sleep(1.5)
+    pace.wait_for(0.2)
+    assert pace.lag_s(0.2) > 1
+
+
+def test_what_a_pipe_has_at_first_was_spoken_before_and_is_heard_at_once() -> None:
+    begun = time.perf_counter()
+    Pace(1.0).wait_for(5.0)
+    assert time.perf_counter() - begun < 4
+
+
+def test_a_recording_is_not_heard_before_it_would_have_been_spoken() -> None:
+    pace = Pace(2.0)
+    begun = time.perf_counter()
+    for n in range(1, 11):
+        pace.wait_for(n / 10)
+    assert time.perf_counter() - begun >= 0.45
