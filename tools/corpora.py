@@ -7,7 +7,7 @@ container. Speakers are unique across corpora. Known faults are named here and l
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ _NEMO = {
     "fear": "fearful",
     "surprised": "surprised",
 }
-_NEMO_WOMEN = {"KS0", "SM0", "EB0", "WR0"}
+_NEMO_WOMEN = {"EB0", "IC0", "KD0", "MK0"}  # as its data.tsv has it
 _EMOVO = {
     "neu": "neutral",
     "gio": "happy",
@@ -150,6 +150,11 @@ def crema_d(folder: Path, tables: Path | None = None) -> Iterator[Clip]:
     votes = _crema_d_votes(tables / "crema_d_voice_votes.csv") if tables else {}
     people = _crema_d_people(tables / "crema_d_demographics.csv") if tables else {}
     for path in _audio(folder):
+def _each_once(folder: Path) -> Iterable[Path]:
+    """By name: Kaggle's copies of RAVDESS and TESS hold every clip a second time, in another folder."""
+    return {path.stem: path for path in _audio(folder)}.values()
+
+
         name = path.stem.upper()
         if name in _CREMA_D_FAULTY:
             continue
@@ -176,7 +181,7 @@ def ravdess(folder: Path) -> Iterator[Clip]:
 
 def tess(folder: Path) -> Iterator[Clip]:
     """TESS (Pichora-Fuller and Dupuis, 2020): `OAF_back_angry`; one name begins `OA_`."""
-    for path in _audio(folder):
+    for path in _each_once(folder):
         who, word, own = path.stem.split("_", 2)
         voice = "YAF" if who.upper() == "YAF" else "OAF"
         yield Clip(
@@ -187,7 +192,7 @@ def tess(folder: Path) -> Iterator[Clip]:
 
 def savee(folder: Path) -> Iterator[Clip]:
     """SAVEE (Jackson and Haq, 2014): `AudioData/DC/sa01`, or `DC_sa01` in one folder; four men."""
-    for path in _audio(folder):
+    for path in _each_once(folder):
         speaker, _, name = path.stem.rpartition("_")
         speaker = speaker or path.parent.name
         own = name.rstrip("0123456789")

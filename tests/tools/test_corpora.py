@@ -35,7 +35,8 @@ RAW_JL = "Raw JL corpus (unchecked and unannotated)/JL(wav+txt)"
         ("SAVEE", "ALL/DC_sa01.wav", "savee/DC", "male", "sad", "sa", None, "sa01"),
         ("EmoDB", "wav/03a01Fa.wav", "emodb/03", "male", "happy", "F", None, "a01"),
         ("EmoDB", "wav/16b10Lb.wav", "emodb/16", "female", None, "L", None, "b10"),
-        ("nEMO", "samples/SM0_happiness_9.wav", "nemo/SM0", "female", "happy", "happiness", None, "9"),
+        ("nEMO", "samples/KD0_happiness_9.wav", "nemo/KD0", "female", "happy", "happiness", None, "9"),
+        ("nEMO", "samples/WR0_anger_12.wav", "nemo/WR0", "male", "angry", "anger", None, "12"),
         ("EMOVO", "f1/gio-f1-b1.wav", "emovo/f1", "female", "happy", "gio", None, "b1"),
         ("EMOVO", "m3/rab-m3-n5.wav", "emovo/m3", "male", "angry", "rab", None, "n5"),
         ("URDU", "Sad/SF2_F3_S03.wav", "urdu/SF2", "female", "sad", "Sad", None, None),
@@ -110,6 +111,19 @@ def test_of_prompts_the_sentences_are_kept_and_each_once(tmp_path: Path) -> None
 
 
 def test_a_missing_corpus_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("corpus", "clip", "again"),
+    [
+        ("RAVDESS", "Actor_01/03-01-05-01-02-01-01", "audio_speech_actors_01-24/Actor_01/03-01-05-01-02-01-01"),
+        ("TESS", "OAF_angry/OAF_back_angry", "TESS Toronto emotional speech set data/OAF_angry/OAF_back_angry"),
+    ],
+)
+def test_of_a_download_that_holds_a_corpus_twice_each_clip_is_taken_once(
+    tmp_path: Path, corpus: str, clip: str, again: str
+) -> None:
+    assert len(list(LOADERS[corpus](tree(tmp_path, f"{clip}.wav", f"{again}.wav")))) == 1
+
+
     with pytest.raises(FileNotFoundError, match="TESS"):
         load(tmp_path, tmp_path, ["TESS"])
 
