@@ -1,6 +1,6 @@
 """The systems this project grew from, rebuilt and scored under their own random split and under ours by speaker.
 
-`python -m tools.baselines --corpora DIR --splits DIR -o docs/evaluation`
+`python -m tools.baselines --corpora DIR -o docs/evaluation`
 
 librosa makes the features, scikit-learn, hmmlearn and PyTorch the models. Everything is fitted on clips of the training
 side alone, scaling included. By speaker: CREMA-D's validation speakers, the first fold of RAVDESS' actors and the older
@@ -43,7 +43,7 @@ from tools.answers import ask
 from tools.corpora import Clip, load
 from tools.listen import as_is
 from tools.prepare import read_mono
-from tools.splits import crema_d_validation, ravdess_fold
+from tools.splits import SPLITS, crema_d_validation, ravdess_fold
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -271,8 +271,8 @@ def eliminate(x: Floats, y: metrics.Ints, test: NDArray[np.bool_]) -> list[tuple
 
 def main(
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     output: Annotated[Path, typer.Option("-o", help="Folder for the table and the curve.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
 ) -> None:
     """Train and score them all."""

@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
+from tools.splits import crema_d_train, crema_d_validation
+
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
 """Our words, in the order every model of ours numbers them."""
 FOUR = LABELS[:4]
@@ -56,6 +60,7 @@ class Clip:
 _CREMA_D = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "ANG": "angry", "FEA": "fearful", "DIS": "disgusted"}
 _CREMA_D_VOTE_LETTERS = "NHSAFD"
 """CREMA-D's vote columns in the order of `LABELS` (it has no surprise)."""
+CREMA_D_SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
 _CREMA_D_FAULTY = {
     "1076_MTI_SAD_XX",  # all zeros
     *("1006_TIE_HAP_XX", "1006_TIE_NEU_XX"),  # pairs of identical audio with different labels
@@ -145,16 +150,20 @@ def _audio(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES)
 
 
-def crema_d(folder: Path, tables: Path | None = None) -> Iterator[Clip]:
-    """CREMA-D (Cao et al., 2014): `AudioWAV/1001_DFA_ANG_XX`; `tables` holds its votes and demographics."""
-    votes = _crema_d_votes(tables / "crema_d_voice_votes.csv") if tables else {}
-    people = _crema_d_people(tables / "crema_d_demographics.csv") if tables else {}
-    for path in _audio(folder):
 def _each_once(folder: Path) -> Iterable[Path]:
     """By name: Kaggle's copies of RAVDESS and TESS hold every clip a second time, in another folder."""
     return {path.stem: path for path in _audio(folder)}.values()
 
 
+def crema_d(folder: Path, tables: Path | None = None) -> Iterator[Clip]:
+    """CREMA-D (Cao et al., 2014): `AudioWAV/1001_DFA_ANG_XX`.
+
+    Votes and demographics are read if `tables` is given: from there, or where it lacks them from CREMA-D's own files,
+    `processedResults/tabulatedVotes.csv` and `VideoDemographics.csv`.
+    """
+    votes = _crema_d_votes(folder, tables) if tables else {}
+    people = _crema_d_people(folder, tables) if tables else {}
+    for path in _audio(folder):
         name = path.stem.upper()
         if name in _CREMA_D_FAULTY:
             continue
@@ -168,7 +177,7 @@ def _each_once(folder: Path) -> Iterable[Path]:
 
 def ravdess(folder: Path) -> Iterator[Clip]:
     """RAVDESS speech (Livingstone and Russo, 2018): `Actor_01/03-01-05-01-02-01-01`; song (`03-02-`) is passed over."""
-    for path in _audio(folder):
+    for path in _each_once(folder):
         modality, channel, emotion, intensity, statement, _repetition, actor = path.stem.split("-")
         if (modality, channel) != ("03", "01") or path.stem == _RAVDESS_TWIN:
             continue
@@ -192,7 +201,7 @@ def tess(folder: Path) -> Iterator[Clip]:
 
 def savee(folder: Path) -> Iterator[Clip]:
     """SAVEE (Jackson and Haq, 2014): `AudioData/DC/sa01`, or `DC_sa01` in one folder; four men."""
-    for path in _each_once(folder):
+    for path in _audio(folder):
         speaker, _, name = path.stem.rpartition("_")
         speaker = speaker or path.parent.name
         own = name.rstrip("0123456789")
@@ -333,32 +342,51 @@ LOADERS: dict[str, Callable[[Path], Iterator[Clip]]] = {
 }
 
 
-def _crema_d_votes(path: Path) -> dict[str, tuple[int, ...]]:
-    """CREMA-D's tabulated voice votes: clip → counts in the order of `LABELS`."""
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise typer.BadParameter(f"there is no {path}; docs/model.md says where it comes from")
     with path.open(newline="") as file:
-        return {
-            row["file"]: (*(int(row[letter]) for letter in _CREMA_D_VOTE_LETTERS), 0) for row in csv.DictReader(file)
-        }
+        return list(csv.DictReader(file))
 
 
-def _crema_d_people(path: Path) -> dict[str, tuple[str, int]]:
+def _crema_d_votes(folder: Path, tables: Path) -> dict[str, tuple[int, ...]]:
+    """Clip → how many of those who only heard it chose each of `LABELS`."""
+    ours = tables / "crema_d_voice_votes.csv"
+    if ours.exists():
+        by_clip = {row["file"]: row for row in _rows(ours)}
+    else:
+        rows = _rows(folder / "processedResults" / "tabulatedVotes.csv")
+        # Rows are numbered 1xxxxx where a clip was heard, 2xxxxx where it was seen, 3xxxxx both.
+        by_clip = {row["fileName"]: row for row in rows if row[""].startswith("1")}
+    return {clip: (*(int(row[letter]) for letter in _CREMA_D_VOTE_LETTERS), 0) for clip, row in by_clip.items()}
+
+
+def _crema_d_people(folder: Path, tables: Path) -> dict[str, tuple[str, int]]:
     """Speaker → sex and age."""
-    with path.open(newline="") as file:
-        return {row["ActorID"]: (row["Sex"].lower(), int(row["Age"])) for row in csv.DictReader(file)}
+    ours = tables / "crema_d_demographics.csv"
+    rows = _rows(ours if ours.exists() else folder / "VideoDemographics.csv")
+    return {row["ActorID"]: (row["Sex"].lower(), int(row["Age"])) for row in rows}
 
 
 def load(root: Path, splits: Path, names: list[str]) -> list[Clip]:
-    """The clips of the named corpora under `root`, CREMA-D's with the tables found under `splits`.
+    """The clips of the named corpora under `root`.
+
+    Of CREMA-D those of the training and validation speakers, with its tables (`crema_d`); its test speakers are kept
+    for a last figure, so nothing here trains on them or looks at them.
 
     Raises
     ------
-    FileNotFoundError
-        If a corpus has no folder or no clip there.
+    typer.BadParameter
+        If a corpus has no folder or no clip there, or a table is missing.
     """
     clips: list[Clip] = []
     for name in names:
-        found = list(crema_d(root / name, splits) if name == "CREMA-D" else LOADERS[name](root / name))
+        if name == "CREMA-D":
+            speakers = crema_d_train(splits) | crema_d_validation(splits)
+            found = [c for c in crema_d(root / name, splits) if c.speaker in speakers]
+        else:
+            found = list(LOADERS[name](root / name))
         if not found:
-            raise FileNotFoundError(f"no clips of {name} in {root / name}")
+            raise typer.BadParameter(f"no clips of {name} in {root / name}")
         clips += found
     return clips

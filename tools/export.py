@@ -1,6 +1,6 @@
 """A run folder → `encoder.onnx` and `head.onnx`, calibrated and with the contract inside, and their `SHA256SUMS`.
 
-`python -m tools.export runs/ser-base --corpora DIR --splits DIR -o models/ser-base`
+`python -m tools.export runs/ser-base --corpora DIR -o models/ser-base`
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tools.network import (
     SpeechEmotionNet,
     load_network,
 )
-from tools.splits import crema_d_validation
+from tools.splits import SPLITS, crema_d_validation
 from tools.sums import write_sums
 from tools.train import predict
 
@@ -155,8 +155,8 @@ def export(net: SpeechEmotionNet | Ensemble, settings: dict[str, Any], temperatu
 def main(
     run: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     output: Annotated[Path, typer.Option("-o", help="Folder of the model.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     beside: Annotated[Path | None, typer.Option(help="A run of the same labels, for an ensemble of the two.")] = None,
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
 ) -> None:

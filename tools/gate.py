@@ -1,6 +1,6 @@
 """Measure the speech gate on speech at several SNRs and on noise alone: `docs/evaluation/gate.md`.
 
-`python -m tools.gate --corpora DIR --splits DIR -o docs/evaluation`
+`python -m tools.gate --corpora DIR -o docs/evaluation`
 
 Speech is CREMA-D's validation speakers, eight clips of one speaker in a row with 1.5 s between them, each clip at the
 same level. What is speech is read off the clean clips: 20 ms frames within 30 dB of the clip's loudest and 8 dB above
@@ -31,7 +31,7 @@ from tools import degrade
 from tools.corpora import load
 from tools.degrade import Samples
 from tools.prepare import noise_paths, read_mono
-from tools.splits import crema_d_validation
+from tools.splits import SPLITS, crema_d_validation
 
 PAUSE_S = 1.5
 CLIPS_A_STREAM = 8
@@ -240,8 +240,8 @@ def tables(streams: Sequence[Stream], kinds: dict[str, list[Samples]], pool: Pro
 
 def main(
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for gate.md.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     tuning: Annotated[bool, typer.Option(help="With the other half of the noises, which choices may look at.")] = False,
 ) -> None:
     """Measure the default gate."""

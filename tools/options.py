@@ -1,6 +1,6 @@
 """What `--denoise` and `--profile` do to the scores: `docs/evaluation/options.md`.
 
-`python -m tools.options --corpora DIR --splits DIR --sibling RUN … -o docs/evaluation`
+`python -m tools.options --corpora DIR --sibling RUN … -o docs/evaluation`
 
 Both decide defaults, so both go through the streaming session. Noise suppression: CREMA-D's validation speakers in
 noise cut from recordings that training has not used. Profiles: of each speaker with four neutral clips and more, half
@@ -29,7 +29,7 @@ from tools import metrics
 from tools.corpora import FOUR, Clip, load
 from tools.listen import Heard, as_is, hear, hear_all, processes, with_noise
 from tools.prepare import noise_paths, read_mono
-from tools.splits import crema_d_validation
+from tools.splits import SPLITS, crema_d_validation
 
 PROFILE_S = 20.0
 FEWEST_NEUTRAL = 4
@@ -156,9 +156,9 @@ def denoise_table(clips: Sequence[Clip], noises: Sequence[Path], model: str) -> 
 
 def main(
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     sibling: Annotated[list[Path], typer.Option(help="A run that left corpora out.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for options.md.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     model: Annotated[str, typer.Option(help="A bundled model's name.")] = "ser-research",
 ) -> None:
     """Measure both and write the tables."""

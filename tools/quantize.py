@@ -1,6 +1,6 @@
 """The encoder of an exported model in 8-bit integers: a third as large, and two to four times as fast.
 
-`python -m tools.quantize runs/ser-base --corpora DIR --splits DIR -o models/ser-base`, after `tools.export` with the
+`python -m tools.quantize runs/ser-base --corpora DIR -o models/ser-base`, after `tools.export` with the
 same runs.
 
 Weights have 7 bits, so that no product of theirs overflows on any processor: integer sums are exact, and equal audio
@@ -44,7 +44,7 @@ from tools.network import (
     load_network,
 )
 from tools.prepare import log_mel, noise_paths, read_mono, speech_region, training_rooms
-from tools.splits import held_out
+from tools.splits import SPLITS, held_out
 from tools.sums import write_sums
 
 CLIPS = 400
@@ -329,8 +329,8 @@ def same_labels(nets: Sequence[SpeechEmotionNet], folder: Path, heard: Sequence[
 def main(
     run: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     output: Annotated[Path, typer.Option("-o", help="Folder of the model that `tools.export` wrote.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     beside: Annotated[Path | None, typer.Option(help="As for `tools.export`.")] = None,
 ) -> None:
     """Calibrate on the corpora that the model was trained on, and write its encoder in integers."""

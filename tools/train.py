@@ -1,4 +1,4 @@
-"""Train a model: `python -m tools.train tools/configs/ser-base.toml --corpora DIR --splits DIR --run runs/ser-base`.
+"""Train a model: `python -m tools.train tools/configs/ser-base.toml --corpora DIR --run runs/ser-base`.
 
 `tools/batches.py` has what it hears; here are windows, validation, and `main` with model, loop and checkpoint. Resumes
 from the run folder, on a GPU if there is one. `--leave-out NAME` trains a model that tells how strangers would fare.
@@ -29,7 +29,7 @@ from tools.batches import Batches, gather
 from tools.corpora import FOUR, Clip
 from tools.network import CHUNK_FRAMES, FRAMES_PER_EMBEDDING, Ensemble, SpeechEmotionNet, load_network
 from tools.prepare import Frames
-from tools.splits import held_out
+from tools.splits import SPLITS, held_out
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -148,7 +148,6 @@ def floats_of(net: torch.nn.Module) -> list[Tensor]:
 def main(
     config: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     run: Annotated[Path, typer.Option(help="Run folder: checkpoint, log, curves; resumed if it exists.")],
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
     leave_out: Annotated[list[str] | None, typer.Option(help="Corpora, or sentences of CREMA-D, to leave out.")] = None,
@@ -179,6 +178,7 @@ def main(
     held = held_out(material.clips, splits)
     foreign = [c.corpus in left_out or c.text in left_out for c in material.clips]
     kept = [i for i in range(len(held)) if not held[i] and not foreign[i]]
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     sets = {
         name: (material.part(rows).clips, material.part(rows).frames())
         for name in per_epoch

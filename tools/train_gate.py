@@ -1,4 +1,4 @@
-"""Train the gate's detector: `python -m tools.train_gate --corpora DIR --splits DIR -o realtime_ser/data/gate.onnx`.
+"""Train the gate's detector: `python -m tools.train_gate --corpora DIR -o realtime_ser/data/gate.onnx`.
 
 Speech that anyone may use (CREMA-D's training speakers, the commands) in noises that anyone may use (half of ESC-10,
 and typing, fans and music made by `tools/gate.py` and `tools/degrade.py`), at -5 to 40 dB and some in rooms; a quarter
@@ -28,7 +28,7 @@ from tools.corpora import COMMANDS, load
 from tools.degrade import Samples
 from tools.gate import Stream, at_level, fan, joined, noises, noisy, typing
 from tools.prepare import read_mono
-from tools.splits import held_out
+from tools.splits import SPLITS, held_out
 from tools.sums import write_sums
 
 STREAMS = 4000
@@ -143,8 +143,8 @@ def contexts(number: int) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
 
 def main(
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The ONNX file.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     streams: Annotated[int, typer.Option(help="How many streams to make.")] = STREAMS,
 ) -> None:
     """Make streams, train, export."""

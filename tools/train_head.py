@@ -22,7 +22,7 @@ from torch.nn import functional
 from tools.augment import AugmentSettings
 from tools.batches import Batches, gather
 from tools.network import Head, SpeechEmotionNet, load_network
-from tools.splits import held_out
+from tools.splits import SPLITS, held_out
 from tools.train import SUB_WINDOW, embedding_mask, floats_of, sub_window
 
 EMA = 0.98
@@ -89,8 +89,8 @@ def main(
     start: Path,
     config: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     run: Annotated[Path, typer.Option(help="Run folder to make.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     cache: Annotated[Path, typer.Option(help="Where speech is kept.")] = Path(".cache/features"),
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:

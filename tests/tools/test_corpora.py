@@ -6,9 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import typer
 
 from tools.corpora import LABELS, LOADERS, Clip, load
-from tools.splits import HELD_OUT_KEYWORD, RAVDESS_FOLDS, crema_d_validation, held_out, ravdess_fold
+from tools.splits import HELD_OUT_KEYWORD, RAVDESS_FOLDS, SPLITS, crema_d_validation, held_out, ravdess_fold
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -110,7 +111,6 @@ def test_of_prompts_the_sentences_are_kept_and_each_once(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
-def test_a_missing_corpus_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("corpus", "clip", "again"),
     [
@@ -124,8 +124,46 @@ def test_of_a_download_that_holds_a_corpus_twice_each_clip_is_taken_once(
     assert len(list(LOADERS[corpus](tree(tmp_path, f"{clip}.wav", f"{again}.wav")))) == 1
 
 
-    with pytest.raises(FileNotFoundError, match="TESS"):
+def test_a_missing_corpus_is_told(tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match="TESS"):
         load(tmp_path, tmp_path, ["TESS"])
+
+
+def crema_d_tree(root: Path) -> Path:
+    """CREMA-D as published: a training, a validation and a test speaker, its votes and its demographics."""
+    corpus = tree(root, *(f"CREMA-D/AudioWAV/{speaker}_IEO_NEU_XX.wav" for speaker in ("1001", "1015", "1010")))
+    corpus = corpus / "CREMA-D"
+    (corpus / "VideoDemographics.csv").write_text(
+        '"ActorID","Age","Sex","Race","Ethnicity"\n'
+        '1001,51,"Male","Caucasian","Not Hispanic"\n1015,32,"Male","African American","Not Hispanic"\n'
+    )
+    (corpus / "processedResults").mkdir()
+    (corpus / "processedResults" / "tabulatedVotes.csv").write_text(
+        '"","A","D","F","H","N","S","fileName","numResponses"\n'
+        '"100001",0,0,0,1,10,0,"1001_IEO_NEU_XX",11\n"200001",0,0,0,0,9,1,"1001_IEO_NEU_XX",10\n'
+        '"300001",1,0,0,0,9,0,"1001_IEO_NEU_XX",10\n'
+    )
+    return root
+
+
+def test_the_published_crema_d_is_read_without_its_test_speakers(tmp_path: Path) -> None:
+    clips = load(crema_d_tree(tmp_path), SPLITS, ["CREMA-D"])
+    assert [(c.speaker, c.age, c.sex, c.votes) for c in clips] == [
+        ("crema-d/1001", 51, "male", (10, 1, 0, 0, 0, 0, 0)),  # as heard, not as seen
+        ("crema-d/1015", 32, "male", None),
+    ]
+
+
+@pytest.mark.parametrize("missing", ["VideoDemographics.csv", "processedResults/tabulatedVotes.csv"])
+def test_a_missing_table_is_told(tmp_path: Path, missing: str) -> None:
+    (crema_d_tree(tmp_path) / "CREMA-D" / missing).unlink()
+    with pytest.raises(typer.BadParameter, match=missing):
+        load(tmp_path, SPLITS, ["CREMA-D"])
+
+
+def test_a_missing_split_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match=r"crema_d_train_speakers\.txt"):
+        load(crema_d_tree(tmp_path), tmp_path, ["CREMA-D"])
 
 
 SHARED = ["CREMA-D", "RAVDESS", "TESS", "nEMO", "URDU", "TurEV-DB", "wake-word-benchmark"]

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.corpora import load
+from tools.corpora import Clip, load
 from tools.prepare import noise_paths
-from tools.splits import HELD_OUT_KEYWORD, RAVDESS_FOLDS, crema_d_validation, held_out, ravdess_fold, read_speakers
+from tools.splits import (
+    HELD_OUT_KEYWORD,
+    RAVDESS_FOLDS,
+    SPLITS,
+    crema_d_train,
+    crema_d_validation,
+    held_out,
+    ravdess_fold,
+    read_speakers,
+)
+
+
+def test_of_crema_d_only_training_speakers_are_trained_on() -> None:
+    speakers = [f"crema-d/{number}" for number in range(1001, 1092)]
+    clips = [Clip(Path(s), "CREMA-D", s, "sad", "SAD", "en", "ODbL-1.0") for s in speakers]
+    trained = {s for s, held in zip(speakers, held_out(clips, SPLITS), strict=True) if not held}
+    assert trained == crema_d_train(SPLITS)
+    assert len(trained) == 63
+    assert len(set(speakers) - trained - crema_d_validation(SPLITS)) == 19  # the test speakers
+
+
+def test_the_split_files_here_are_those_beside_the_corpora(splits: Path) -> None:
+    for own in SPLITS.iterdir():
+        assert read_speakers(own) == read_speakers(splits / own.name)
 
 
 def test_validation_speakers_and_the_keyword_are_held_out(corpora: Path, splits: Path) -> None:

@@ -57,6 +57,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(noise, 0.1 * rng.standard_normal(80_000), 16_000)
     splits = root / "splits"
     splits.mkdir()
+    (splits / "crema_d_train_speakers.txt").write_text("1001\n")
     (splits / "crema_d_validation_speakers.txt").write_text("1002\n")
     (splits / "crema_d_voice_votes.csv").write_text("file,A,D,F,H,N,S\n1001_IEO_NEU_XX,0,0,0,1,10,0\n")
     (splits / "crema_d_demographics.csv").write_text('"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n')
@@ -132,7 +133,7 @@ def test_a_head_learns_anew_and_the_encoder_stays(tree: Path) -> None:
     (tree / "head.toml").write_text(CONFIG.split("epochs = 2")[0] + HEAD)
     for run in ("head", "again"):
         train_head.main(
-            tree / "start", tree / "head.toml", tree / "corpora", tree / "splits", tree / run, tree / "cache", threads=1
+            tree / "start", tree / "head.toml", tree / "corpora", tree / run, tree / "splits", tree / "cache", threads=1
         )
     before, after, again = (
         torch.load(tree / run / "checkpoint.pt", weights_only=True)["average"] for run in ("start", "head", "again")
