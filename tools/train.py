@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch.nn import functional
 from tools import metrics
 from tools.augment import AugmentSettings
 from tools.batches import Batches, gather
-from tools.corpora import FOUR, Clip
+from tools.corpora import CREMA_D_SENTENCES, FOUR, Clip
 from tools.network import CHUNK_FRAMES, FRAMES_PER_EMBEDDING, Ensemble, SpeechEmotionNet, load_network
 from tools.prepare import Frames
 from tools.splits import SPLITS, held_out
@@ -145,10 +146,39 @@ def floats_of(net: torch.nn.Module) -> list[Tensor]:
     return [value for value in net.state_dict().values() if value.dtype.is_floating_point]
 
 
+def read_left_out(run: Path) -> list[str]:
+    """What a run did without."""
+    return (run / "left_out.txt").read_text().splitlines()
+
+
+def begin(run: Path, config: str, options: Mapping[str, Any]) -> None:
+    """Note in a run folder what it is made with, `config.toml` and `options.json`, and in `left_out.txt` for others.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it has learned with anything else.
+    """
+    given = {"config": config, **options}
+    if (run / "checkpoint.pt").exists():
+        begun = {"config": (run / "config.toml").read_text(), "leave-out": read_left_out(run)}
+        if (run / "options.json").exists():  # runs of before have none
+            begun |= json.loads((run / "options.json").read_text())
+        other = [name for name, value in begun.items() if value != given[name]]
+        if other:
+            raise typer.BadParameter(f"{run} was begun with another {' and '.join(other)}; give another --run")
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "left_out.txt").write_text("".join(f"{name}\n" for name in options["leave-out"]))
+    (run / "options.json").write_text(json.dumps(options, indent=1))
+    (run / "config.toml").write_text(config)
+
+
 def main(
     config: Path,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
     run: Annotated[Path, typer.Option(help="Run folder: checkpoint, log, curves; resumed if it exists.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     cache: Annotated[Path, typer.Option(help="Where features are kept.")] = Path(".cache/features"),
     leave_out: Annotated[list[str] | None, typer.Option(help="Corpora, or sentences of CREMA-D, to leave out.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
@@ -166,19 +196,25 @@ def main(
     half = device.type == "cuda" or "AVX512" in torch.backends.cpu.get_cpu_capability()
     settings = tomllib.loads(config.read_text())
     options, labels = settings["training"], settings["labels"]
-    n_epochs, left_out = epochs or options["epochs"], leave_out or []
+    n_epochs, left_out, teachers_of = epochs or options["epochs"], leave_out or [], teacher or []
     seed = options["seed"] if seed is None else seed
-    if (run / "config.toml").exists() and (run / "config.toml").read_text() != config.read_text():
-        raise typer.BadParameter(f"{run} was begun with another config; give another --run")
+    per_epoch = settings["clips_per_epoch"]
+    known = (*per_epoch, *CREMA_D_SENTENCES)
+    if unknown := [name for name in left_out if name not in known]:
+        raise typer.BadParameter(f"cannot leave out {', '.join(unknown)}: there are {', '.join(known)}")
+    for before in filter(None, [start, *teachers_of]):
+        if heard := [name for name in left_out if name not in read_left_out(before)]:
+            raise typer.BadParameter(f"cannot leave out {', '.join(heard)}: {before} has heard it")
+    given = {"epochs": n_epochs, "seed": seed, "leave-out": left_out}
+    given |= {"start": start and str(start), "teacher": [str(run) for run in teachers_of]}
+    begin(run, config.read_text(), given)
     torch.manual_seed(seed)
 
     # Data
-    per_epoch = settings["clips_per_epoch"]
     material = gather(corpora, splits, list(per_epoch), labels, cache)
     held = held_out(material.clips, splits)
     foreign = [c.corpus in left_out or c.text in left_out for c in material.clips]
     kept = [i for i in range(len(held)) if not held[i] and not foreign[i]]
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     sets = {
         name: (material.part(rows).clips, material.part(rows).frames())
         for name in per_epoch
@@ -193,7 +229,7 @@ def main(
     if start:
         net.load_state_dict(torch.load(start / "checkpoint.pt", map_location=device, weights_only=True)["average"])
     average = copy.deepcopy(net)
-    teachers = Ensemble([load_network(r)[0] for r in teacher]).to(device).eval() if teacher else None
+    teachers = Ensemble([load_network(r)[0] for r in teachers_of]).to(device).eval() if teachers_of else None
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(kept):,} clips, on {device}")
     steps = n_epochs * batches.per_epoch
     optimisers = optimisers_of(net, options)
@@ -213,9 +249,6 @@ def main(
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         first = saved["epoch"] + 1
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "config.toml").write_text(config.read_text())
-    (run / "left_out.txt").write_text("".join(f"{name}\n" for name in left_out))
 
     # Loop
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

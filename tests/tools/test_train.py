@@ -96,6 +96,46 @@ def test_a_run_cut_short_resumes_to_the_same_weights(tree: Path) -> None:
     assert "another config" in other.stderr
 
 
+def test_a_run_is_what_it_was_begun_as(tree: Path) -> None:
+    from typer import BadParameter
+
+    from tools.train import begin
+
+    options = {"epochs": 2, "seed": 1, "leave-out": ["TIE"], "start": None, "teacher": []}
+    run = tree / "begun"
+    begin(run, CONFIG, options | {"seed": 2})
+    begin(run, CONFIG, options)  # nothing was learned yet
+    (run / "checkpoint.pt").touch()
+    begin(run, CONFIG, options)
+    for other in (
+        {"epochs": 3}, {"seed": 2}, {"leave-out": []}, {"leave-out": ["TIE", "IEO"]}, {"start": "runs/1"},
+        {"teacher": ["runs/1"]},
+    ):  # fmt: skip
+        with pytest.raises(BadParameter, match=f"another {next(iter(other))};"):
+            begin(run, CONFIG, options | other)
+    (run / "options.json").unlink()  # as runs were before
+    begin(run, CONFIG, options)
+    with pytest.raises(BadParameter, match="another leave-out;"):
+        begin(run, CONFIG, options | {"leave-out": ["IEO"]})
+    assert (run / "left_out.txt").read_text() == "TIE\n"
+
+
+def test_a_run_cannot_lie_about_what_it_left_out(tree: Path) -> None:
+    (tree / "tiny.toml").write_text(CONFIG)
+    assert train(tree, "heard", "--epochs", "1").returncode == 0
+    for options, told in {
+        ("heard", "--epochs", "1", "--leave-out", "TIE"): "another leave-out",
+        ("typo", "--leave-out", "TIF"): "cannot leave out TIF",
+        ("after", "--leave-out", "TIE", "--start", str(tree / "heard")): "has heard it",
+        ("taught", "--leave-out", "TIE", "--teacher", str(tree / "heard")): "has heard it",
+    }.items():
+        refused = train(tree, *options)
+        assert refused.returncode == 2
+        assert told in " ".join(refused.stderr.replace("│", "").split())
+    assert (tree / "heard" / "left_out.txt").read_text() == ""
+    assert not (tree / "typo").exists()
+
+
 def test_a_network_learns_what_its_teacher_says_and_may_be_blended_with_it(tree: Path) -> None:
     from tools import blend
     from tools.network import SpeechEmotionNet, load_network
