@@ -8,7 +8,7 @@ batches); the log-mel picture alone for what works on frames (`tools/augment.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,11 @@ commands = typer.Typer(help="Look at augmentations.")
 @commands.callback()
 def _named() -> None:
     """So that `show` is a word to type."""
+
+
+def steadiest(noises: Iterable[Samples], n: int) -> Samples:
+    """The one that is heard in most of its first `n` samples: a dog may bark only once the clip is over."""
+    return max(noises, key=lambda noise: float(np.median(np.abs(noise[:n]))))
 
 
 def waveforms(samples: Samples, other: Samples, noise: Samples, rng: np.random.Generator) -> dict[str, Samples]:
@@ -87,8 +92,8 @@ def show(
 ) -> None:
     """Draw a clip under every augmentation."""
     samples, second = read_mono(clip), read_mono(other)
-    noise = read_mono(noise_paths(corpora, evaluation=False)[0])
-    heard = waveforms(samples, second, noise, np.random.default_rng(0))
+    noises = map(read_mono, noise_paths(corpora, evaluation=False))
+    heard = waveforms(samples, second, steadiest(noises, len(samples)), np.random.default_rng(0))
     db = torch.from_numpy(log_mel(samples))
     framed = frames_of(db, torch.from_numpy(np.resize(log_mel(second), db.shape)))
     rows = -(-(len(heard) + len(framed)) // COLUMNS)
