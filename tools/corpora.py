@@ -372,7 +372,7 @@ def load(root: Path, splits: Path, names: list[str]) -> list[Clip]:
     """The clips of the named corpora under `root`.
 
     Of CREMA-D those of the training and validation speakers, with its tables (`crema_d`); its test speakers are kept
-    for a last figure, so nothing here trains on them or looks at them.
+    for a last figure (`tools.evaluate --test`), and nothing else looks at them.
 
     Raises
     ------

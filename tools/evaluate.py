@@ -1,11 +1,12 @@
 """Score a shipped model through its ONNX files and the streaming `Session`.
 
-`python -m tools.evaluate ser-base --corpora DIR --splits DIR --sibling runs/base-without-x -o docs/evaluation`
+`python -m tools.evaluate ser-base --corpora DIR --sibling runs/base-without-x -o docs/evaluation`
 
 Every clip is a session of its own, pushed in blocks of 100 ms; its scores are those of `analyze --rows file`. A clip
 in which the gate hears no speech, or too little, counts as wrong. Intervals: 95%, bootstrap over speakers. A sibling is
 a run of the same recipe that left something out (`tools.train --leave-out`): it is measured on just that. A `--seed`
-is a run that differs in its seed alone. Both have their exported model in `model/`.
+is a run that differs in its seed alone. Both have their exported model in `model/`. `--test` is for once: the speakers
+that nobody has looked at, of whoever has all of CREMA-D.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from realtime_ser.stages.gate import SpeechGate, SpeechOpened
 from realtime_ser.stages.model import load_model
 from tools import metrics
 from tools.answers import Answers, ask
-from tools.corpora import COMMANDS, LABELS, NOISE_CORPUS, PROMPTS, Clip, load
+from tools.corpora import COMMANDS, LABELS, NOISE_CORPUS, PROMPTS, Clip, crema_d, load
 from tools.degrade import Samples
 from tools.listen import Condition, as_is, conditions, session_events
 from tools.prepare import noise_paths, read_mono
 from tools.speed import speed
-from tools.splits import HELD_OUT_KEYWORD, HELD_OUT_VOICES, crema_d_validation
+from tools.splits import HELD_OUT_KEYWORD, HELD_OUT_VOICES, SPLITS, crema_d_train, crema_d_validation
 from tools.strangers import OUTSIDE_HEADER, alarms, mean_of_four, outside, seeds_report, siblings_report, trust
 from tools.tables import Lines, table
 
@@ -236,31 +237,41 @@ def save(figure: pyplot.Figure, path: Path) -> None:
 def main(
     model: str,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split files.")],
     output: Annotated[Path, typer.Option("-o", help="Folder for the tables (Markdown) and pictures.")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     sibling: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe that left something out.")] = None,
     seed: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe with other seeds.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="CREMA-D's test speakers, for a last figure.")] = False,
 ) -> None:
     """Write the tables and pictures."""
     loaded = load_model(model)
     labels, trained_on = loaded.contract.labels, loaded.contract.trained_on
+    if test and (sibling or seed):
+        sys.exit("--test measures the shipped model alone")
     strangers = [n for n in STRANGERS if n not in trained_on]
-    for name in ("CREMA-D", *strangers, COMMANDS, PROMPTS, NOISE_CORPUS):
-        if not (corpora / name).is_dir():
-            sys.exit(f"{corpora / name}: is not there; docs/model.md says where to get it")
+    for corpus in ("CREMA-D", *strangers, COMMANDS, PROMPTS, NOISE_CORPUS):
+        if not (corpora / corpus).is_dir():
+            sys.exit(f"{corpora / corpus}: is not there; docs/model.md says where to get it")
     output.mkdir(parents=True, exist_ok=True)
 
+    name = f"{loaded.contract.model_id}-test" if test else loaded.contract.model_id
+
     def picture(what: str) -> Path:
-        return output / f"{loaded.contract.model_id}-{what}.png"
+        return output / f"{name}-{what}.png"
 
-    def load_one(name: str) -> list[Clip]:
-        return load(corpora, splits, [name])
+    def load_one(corpus: str) -> list[Clip]:
+        return load(corpora, splits, [corpus])
 
-    speakers = crema_d_validation(splits)
-    crema_d = load_one("CREMA-D")
-    validation = [c for c in crema_d if c.speaker in speakers]
+    everybody = list(crema_d(corpora / "CREMA-D", splits))
+    who = "test" if test else "validation"
+    trained, speakers = crema_d_train(splits), crema_d_validation(splits)
+    if test:
+        speakers = {c.speaker for c in everybody} - trained - speakers
+    validation = [c for c in everybody if c.speaker in speakers]
+    if not validation:
+        sys.exit(f"{corpora / 'CREMA-D'}: has no clip of a {who} speaker")
     six = [label for label in labels if label in {c.emotion for c in validation}]
-    whole = ask(validation, model, as_is, "CREMA-D validation")
+    whole = ask(validation, model, as_is, f"CREMA-D {who}")
     beside = "".join(f" --sibling {run}" for run in sibling or ()) + "".join(f" --seed {run}" for run in seed or ())
     lines = [
         f"# Evaluation of {loaded.contract.model_id}",
@@ -268,11 +279,11 @@ def main(
         f"`python -m tools.evaluate {model}{beside}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; "
         "intervals are 95%, bootstrap over speakers where it says no other; the model is of one seed.",
         "",
-        "## CREMA-D, validation speakers, six classes",
+        f"## CREMA-D, {who} speakers, six classes",
         "",
         *whole_clips(whole, six, picture("confusion")),
     ]
-    foreign = [ask(load_one(name), model, as_is, name) for name in strangers]
+    foreign = [ask(load_one(corpus), model, as_is, corpus) for corpus in strangers]
     if foreign:
         rows = [outside(answers) for answers in foreign]
         lines += ["", "## Corpora never seen", "", "By this very model.", *table(OUTSIDE_HEADER, rows),
@@ -292,20 +303,20 @@ def main(
     if seed:
         lines += seeds_report(whole, commands, foreign, seed, six)
     lines += ["", "## After seconds of speech", "",
-              "CREMA-D, validation speakers; clips end so long after speech began.",
+              f"CREMA-D, {who} speakers; clips end so long after speech began.",
               *after_seconds(validation, model, six, whole, picture("seconds"))]  # fmt: skip
     lines += ["", "## Steadiness of the trace", "", *steadiness(validation, model)]
-    voices = [c.path for c in crema_d if c.speaker not in speakers][::7]
+    voices = [c.path for c in everybody if c.speaker in trained][::7]
     found = conditions(noise_paths(corpora, evaluation=True), voices)
     lines += ["", "## Robustness", "",
-              "CREMA-D, validation speakers. Rooms, and the recordings that noises are cut from, are others than those "
+              f"CREMA-D, {who} speakers. Rooms, and the recordings that noises are cut from, are others than those "
               "trained with; babble is mixed from clips of training speakers. The largest class is its share of all "
               "answers if every emotion were spoken equally often.",
               *robustness(validation, model, six, whole, found, picture("snr"))]  # fmt: skip
     lines += ["", "## Calibration and abstaining", "", *calibration(whole, six, picture("calibration"))]
-    lines += ["", "## Fairness", "", "CREMA-D, validation speakers: recall by sex and age.", *fairness(whole, six)]
+    lines += ["", "## Fairness", "", f"CREMA-D, {who} speakers: recall by sex and age.", *fairness(whole, six)]
     lines += ["", "## Speed", "", speed(model)]
-    path = output / f"{loaded.contract.model_id}.md"
+    path = output / f"{name}.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
 
