@@ -174,7 +174,8 @@ def open_joined(
     if resumed_with is None or not csv.is_file():
         return CsvSink(csv, labels, file="", mode=mode), set()
     names = keep_whole_files(csv, labels, **resumed_with)
-    whole = {recording.place for recording in found if file_cell(recording.place) in set(names)}
+    kept = set(names)
+    whole = {recording.place for recording in found if file_cell(recording.place) in kept}
     return CsvSink(csv, labels, file="", mode="append", joined=names), whole
 
 

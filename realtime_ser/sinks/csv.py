@@ -269,7 +269,7 @@ def keep_whole_files(path: Path, labels: Sequence[str], **made_with: Any) -> lis
             position = len(file.readline())
             cell = b""
             for line in file:
-                if not names or not line.startswith(cell):
+                if line.strip() and not (names and line.startswith(cell)):
                     names.append(next(csv.reader([line.decode("utf-8", "replace")]))[0])
                     cell = _line([names[-1], ""]).encode("utf-8", "replace")
                     whole = position

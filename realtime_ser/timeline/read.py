@@ -148,8 +148,8 @@ def read_timeline(path: Path | str) -> Timeline:
 
 
 def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
-    rows = iter(csv.reader(file))
-    header = next(rows)
+    rows = filter(None, csv.reader(file))  # an editor or a spreadsheet may leave empty lines
+    header = next(rows, [""])
     if header[: len(_FIRST)] != _FIRST:
         missing = [name for name in _FIRST if name not in header]
         what = f"has no column {missing[0]!r}" if 0 < len(missing) < len(_FIRST) else "is no timeline"

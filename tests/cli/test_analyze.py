@@ -16,7 +16,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from realtime_ser.cli.places import find_recordings
+from realtime_ser.cli.analyze import open_joined
+from realtime_ser.cli.places import Recording, find_recordings
+from realtime_ser.sinks.csv import columns
+from realtime_ser.timeline.read import read_timeline
 from tests.cli.program import obeying_rights, one_line, program, rows, timeless
 
 Demo = tuple[NDArray[np.int16], int]
@@ -166,6 +169,20 @@ def test_resume_begins_where_an_interrupted_folder_ended(tmp_path: Path, recordi
     ]
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_resume_and_report_pass_over_empty_lines(tmp_path: Path, recordings: Path, line_end: str) -> None:
+    whole, out = tmp_path / "whole.csv", tmp_path / "all.csv"
+    program("analyze", recordings, "--csv", whole)
+    header, *lines = whole.read_text(encoding="utf-8").splitlines()
+    with out.open("w", encoding="utf-8", newline="") as file:
+        file.write(line_end.join([header, "", *lines[:5], "", *lines[5:], "", ""]))
+    done = program("analyze", recordings, "--csv", out, "--resume")
+    assert "1 recordings were analysed before" in done.stderr
+    assert timeless(out) == timeless(whole)
+    timeline = read_timeline(out)
+    assert (len(timeline), timeline.problems) == (len(lines), ())
+
+
 @pytest.mark.parametrize("cut", [0, 10, 500, 2_000, 5_000])
 def test_resume_continues_one_timeline_wherever_it_was_cut_off(tmp_path: Path, recordings: Path, cut: int) -> None:
     (recordings / 'c, "quoted".wav').write_bytes((recordings / "a.wav").read_bytes())
@@ -178,6 +195,17 @@ def test_resume_continues_one_timeline_wherever_it_was_cut_off(tmp_path: Path, r
     assert timeless(cut_off) == timeless(whole)
     made_with = [json.loads(Path(f"{path}.json").read_text(encoding="utf-8")) for path in (whole, cut_off)]
     assert made_with[0]["source"] == made_with[1]["source"]
+
+
+def test_resume_finds_what_is_done_of_very_many_recordings_at_once(tmp_path: Path) -> None:
+    found = [Recording(f"/calls/{i}.wav", f"{i}.wav", 1) for i in range(20_000)]
+    out = tmp_path / "all.csv"
+    out.write_text("\n".join([",".join(columns(["neutral"])), *(f"{one.place},0.000" for one in found), ""]))
+    begun = time.process_time()
+    joined, whole = open_joined(out, found, ("neutral",), "new", {})
+    assert time.process_time() - begun < 4  # 16 s where each is looked for in all
+    joined.close()
+    assert len(whole) == len(found) - 1
 
 
 def test_resume_goes_on_only_with_what_it_began_with(tmp_path: Path, recordings: Path) -> None:

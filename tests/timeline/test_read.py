@@ -98,6 +98,7 @@ def test_a_header_alone_is_an_empty_timeline(written: tuple[Path, Path], tmp_pat
     ("content", "told"),
     [
         (b"", "the file is empty"),
+        (b"\n", "is no timeline"),
         (b"hello\n", "is no timeline"),
         (b"a,b,c\n1,2,3\n", "is no timeline"),
         (b"file,start,event\n", "has no column 'end'"),
