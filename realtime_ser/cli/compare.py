@@ -87,7 +87,7 @@ def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
     Raises
     ------
     TimelineError
-        If the timeline has several lanes.
+        If the timeline has several lanes, or another length than the audio.
     SinkError
         If the folder exists, or cannot be written.
     SourceError
@@ -99,6 +99,7 @@ def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
     from realtime_ser.errors import SinkError, SourceError
     from realtime_ser.sources.file import FileSource
     from realtime_ser.timeline.compare import most_uncertain, random_windows
+    from realtime_ser.timeline.sound import check_length
 
     source = FileSource(audio)
     uncertain = most_uncertain(timeline, n)
@@ -109,6 +110,7 @@ def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
     if not blocks:
         raise SourceError(f"{audio}: has no samples", "give the recording that the timeline was made of")
     samples = np.concatenate(blocks)
+    check_length(audio, len(samples) / source.rate_hz, timeline)
     try:
         out.mkdir()
         with (out / "labels.csv").open("w", newline="") as blank, (out / "key.csv").open("w", newline="") as key:

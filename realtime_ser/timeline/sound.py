@@ -46,16 +46,23 @@ def listen(path: Path, timeline: Timeline) -> Sound:
     blocks = [resampler.push(block) for block in source]
     samples = np.concatenate([*blocks, resampler.flush()])
     duration_s = len(samples) / RATE_HZ
-    if abs(duration_s - timeline.duration_s) > _LENGTH_TOLERANCE_S:
-        raise TimelineError(
-            f"{path}: is {duration_s:.1f} s long, the timeline {timeline.duration_s:.1f} s",
-            "give the recording that the timeline was made of",
-        )
+    check_length(path, duration_s, timeline)
     mp3 = io.BytesIO()
     soundfile.write(mp3, samples, RATE_HZ, format="MP3")
     step = max(RATE_HZ // 100, len(samples) // _MOST_COLUMNS)
     pitch_hz = _pitch(samples, step) if duration_s <= _LONGEST_PITCH_S else None
     return Sound(mp3.getvalue(), _spectrogram(samples, step), pitch_hz, step / RATE_HZ, duration_s)
+
+
+def check_length(path: Path, duration_s: float, timeline: Timeline) -> None:
+    """Raises TimelineError if a recording of this length is not what the timeline was made of."""
+    longer_s = duration_s - timeline.duration_s
+    # Without hops a timeline ends with its last utterance, whatever silence was behind that.
+    if longer_s < -_LENGTH_TOLERANCE_S or (longer_s > _LENGTH_TOLERANCE_S and timeline.hops.any()):
+        raise TimelineError(
+            f"{path}: is {duration_s:.1f} s long, the timeline {timeline.duration_s:.1f} s",
+            "give the recording that the timeline was made of",
+        )
 
 
 def _spectrogram(samples: NDArray[np.float32], step: int) -> bytes:

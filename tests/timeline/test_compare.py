@@ -21,6 +21,7 @@ from realtime_ser.timeline.compare import cohens_kappa, compare, concordance, fl
 from realtime_ser.timeline.export import export
 from realtime_ser.timeline.read import Timeline, read_timeline
 from realtime_ser.timeline.segments import lanes, segments
+from realtime_ser.timeline.sound import check_length
 from tests.cli.program import one_line, program
 
 Demo = tuple[NDArray[np.int16], int]
@@ -186,15 +187,28 @@ def test_a_sample_can_be_rated_and_compared(tmp_path: Path, demo: Demo) -> None:
     one_line(program("compare", table, tmp_path / "none.txt"), 1, "no such file")
 
 
-def test_a_sample_of_several_lanes_or_of_no_audio_is_refused(
+def test_silence_behind_the_last_utterance_is_of_the_recording_too(tmp_path: Path, demo: Demo) -> None:
+    samples, rate_hz = demo
+    voice, table, folder = tmp_path / "v.wav", tmp_path / "v.csv", tmp_path / "rate"
+    soundfile.write(voice, np.pad(samples[: 6 * rate_hz], (0, 4 * rate_hz)), rate_hz)
+    program("analyze", voice, "--csv", table, "--rows", "utterance")
+    assert program("compare", table, "--sample", 1, "--audio", voice, "-o", folder).returncode == 0
+    check_length(voice, 10, read_timeline(table))  # as `report` does
+
+
+def test_a_sample_of_several_lanes_or_of_other_audio_is_refused(
     written: tuple[Path, Path], timeline: Timeline, demo: Demo, tmp_path: Path
 ) -> None:
     samples, rate_hz = demo
-    voice, table, empty, folder = (tmp_path / name for name in ("v.wav", "v.csv", "empty.wav", "rate"))
+    names = ("v.wav", "v.csv", "empty.wav", "other.wav", "rate")
+    voice, table, empty, other, folder = (tmp_path / name for name in names)
     soundfile.write(voice, samples[: 6 * rate_hz], rate_hz)
     soundfile.write(empty, samples[:0], rate_hz)
     sample = ("--sample", 2, "-o", folder, "--audio")
     one_line(program("compare", written[0], *sample, voice), 1, "has 2 lanes", "one channel of one recording")
     program("replay", voice, "--speed", "max", "--csv", table)
     one_line(program("compare", table, *sample, empty), 1, "empty.wav: has no samples")
+    for seconds in (3, 9):
+        soundfile.write(other, samples[: seconds * rate_hz], rate_hz)
+        one_line(program("compare", table, *sample, other), 1, f"other.wav: is {seconds}.0 s long, the timeline 6.0 s")
     assert not folder.exists()
