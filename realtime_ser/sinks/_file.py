@@ -184,7 +184,7 @@ def _write_line(raw: RawIOBase, line: str, encoding: str = "utf-8") -> int:
 def first_line(path: Path) -> str | None:
     """Its first line with the line end, if it has come to that; '' for an empty file, None for what is no text."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # a spreadsheet's UTF-8 has a byte order mark
             return file.readline(_LONGEST_FIRST_LINE)
     except (OSError, UnicodeDecodeError):
         return None

@@ -232,7 +232,8 @@ def sidecar_path(path: Path) -> Path:
 def _check_header(path: Path, header: str) -> None:
     found = first_line(path)
     # A writer may have been killed within the header: that is cut off and written anew.
-    if found is None or not (found.rstrip("\r\n") == header or header.startswith(found)):
+    # Behind another line end, as of an old Mac, no row of ours could be told from the next.
+    if found is None or not (found in (f"{header}\n", f"{header}\r\n") or header.startswith(found)):
         raise SinkError(f"{path}: is no timeline with these labels", "append to a timeline of the same model")
 
 

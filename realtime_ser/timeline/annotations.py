@@ -56,7 +56,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 
 def _audacity(path: Path) -> list[Annotation]:
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         if not line or line.startswith("\\"):  # a line with frequencies belongs to the one before
             continue
         start, end, label = line.split("\t", 2)
@@ -66,8 +66,12 @@ def _audacity(path: Path) -> list[Annotation]:
 
 
 def _csv(path: Path) -> list[Annotation]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    with path.open(encoding="utf-8-sig", newline="") as file:  # a spreadsheet's UTF-8 has a byte order mark
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if ";" in "".join(reader.fieldnames or ()):
+        # Not read: where cells are so separated, a spreadsheet may have taken 1.250 for a thousand and more.
+        raise ValueError("its cells are separated by semicolons; save it with commas, and points in numbers")
 
     def number(row: dict[str, str], name: str) -> float:
         return float(row.get(name) or math.nan)

@@ -131,7 +131,7 @@ def read_timeline(path: Path | str) -> Timeline:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # a spreadsheet's UTF-8 has a byte order mark
             first = file.readline()
             if not first:
                 raise TimelineError(f"{path}: the file is empty", "nothing was written into it")
@@ -150,6 +150,9 @@ def read_timeline(path: Path | str) -> Timeline:
 def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
     rows = filter(None, csv.reader(file))  # an editor or a spreadsheet may leave empty lines
     header = next(rows, [""])
+    if header[0].startswith("file;") or header[-1].endswith(";"):
+        # Not read: where cells are so separated, a spreadsheet may have taken 1.250 for a thousand and more.
+        raise TimelineError(f"{path}: was saved with semicolons between its cells", "give it as --csv wrote it")
     if header[: len(_FIRST)] != _FIRST:
         missing = [name for name in _FIRST if name not in header]
         what = f"has no column {missing[0]!r}" if 0 < len(missing) < len(_FIRST) else "is no timeline"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ import pytest
 from realtime_ser.errors import SinkError
 from realtime_ser.events import Event, Gap, Marker, Measurement, SessionCreated, SpeechEnded, Warning
 from realtime_ser.sinks.background import Background
-from realtime_ser.sinks.csv import CsvSink, columns
+from realtime_ser.sinks.csv import CsvSink, columns, keep_whole_files
 from realtime_ser.sinks.jsonl import JsonLinesSink
 
 LABELS = ("neutral", "happy")
@@ -191,6 +192,27 @@ def test_append_mends_a_header_that_was_cut_off(tmp_path: Path, kept: int) -> No
     assert path.read_text() == whole
 
 
+def test_append_and_resume_go_on_in_what_a_spreadsheet_saved(tmp_path: Path) -> None:
+    path = part(tmp_path / "t.csv", "ä.wav")
+    saved = codecs.BOM_UTF8 + path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(saved)
+    sink = CsvSink(path, LABELS, file="b.wav", mode="append")
+    sink.write(SPOKEN)
+    sink.close()
+    assert path.read_bytes().startswith(saved)
+    assert keep_whole_files(path, LABELS) == ["ä.wav"]
+    assert path.read_bytes() == saved
+
+
+def test_a_timeline_whose_lines_do_not_end_as_ours_is_not_cut_off(tmp_path: Path) -> None:
+    path = part(tmp_path / "t.csv", "a.wav")
+    saved = path.read_bytes().replace(b"\n", b"\r")
+    path.write_bytes(saved)
+    with pytest.raises(SinkError, match="is no timeline"):
+        CsvSink(path, LABELS, file="b.wav", mode="append")
+    assert path.read_bytes() == saved
+
+
 def part(path: Path, file: str, created: SessionCreated = CREATED) -> Path:
     sink = CsvSink(path, LABELS, file=file)
     sink.write(replace(created, source=file))
@@ -245,6 +267,8 @@ def test_json_lines_go_on_behind_their_own_and_nobody_elses(tmp_path: Path) -> N
     sink.write(Marker(**COMMON, text=""))
     sink.close()
     assert [json.loads(line)["type"] for line in path.read_text().splitlines()] == ["session.created", "marker"]
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())  # saved by an editor
+    JsonLinesSink(path, "append").close()
     foreign = tmp_path / "notes.txt"
     for content in (b"one line, without an end", b'{"type":"other"}\n', b"\xff\xfe"):
         foreign.write_bytes(content)

@@ -146,6 +146,31 @@ def test_every_format_of_labels_is_read(timeline: Timeline, tmp_path: Path, form
     assert compare(timeline, [read]).agreement == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("t.csv", "start,end,label\r\n0.5,1.25,müde\r\n,,\r\n"), ("t.txt", "0.5\t1.25\tmüde\r\n")],
+)
+def test_labels_saved_with_a_byte_order_mark_are_read(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode("utf-8-sig"))
+    (label,) = read_annotations(path)
+    assert (label.start_s, label.end_s, label.label) == (0.5, 1.25, "müde")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "clip;start;end;label;arousal;valence\n001.wav;1250;4250;sad;0,5;\n",
+        "clip,start,end,label,arousal,valence;\n001.wav,1.250,4.250,,,;sad\n",  # all in a spreadsheet's first column
+    ],
+)
+def test_labels_separated_by_semicolons_are_told(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(content)
+    with pytest.raises(TimelineError, match="separated by semicolons; save it with commas"):
+        read_annotations(path)
+
+
 @pytest.mark.parametrize("content", ["", "1\t2", "one\ttwo\tsad\n", "\x00"])
 def test_what_are_no_labels_is_told(tmp_path: Path, content: str) -> None:
     path = tmp_path / "labels.txt"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +86,29 @@ def test_a_measurement_without_a_state_is_told(written: tuple[Path, Path], tmp_p
         path = tmp_path / file.name
         path.write_text(file.read_text().replace(with_state, without, 1))
         one_line(program("report", path), 1, "is a damaged timeline (a measurement has no state)")
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_what_a_spreadsheet_or_editor_saved_with_a_byte_order_mark_is_read(
+    written: tuple[Path, Path], tmp_path: Path, form: int
+) -> None:
+    path = tmp_path / written[form].name
+    path.write_bytes(codecs.BOM_UTF8 + written[form].read_bytes().replace(b"\n", b"\r\n"))
+    timeline = read_timeline(path)
+    assert timeline.note.tolist() == read_timeline(written[form]).note.tolist()
+    assert not timeline.problems
+
+
+@pytest.mark.parametrize(
+    "change", [lambda row: [cell.replace(".", ",") for cell in row], lambda row: [",".join(row), ""]]
+)
+def test_semicolons_between_cells_are_told(
+    written: tuple[Path, Path], tmp_path: Path, change: Callable[[list[str]], list[str]]
+) -> None:
+    path = tmp_path / "t.csv"
+    with written[0].open(encoding="utf-8", newline="") as file, path.open("w", encoding="utf-8", newline="") as saved:
+        csv.writer(saved, delimiter=";").writerows(map(change, csv.reader(file)))
+    one_line(program("report", path), 1, "was saved with semicolons between its cells")
 
 
 def test_a_header_alone_is_an_empty_timeline(written: tuple[Path, Path], tmp_path: Path) -> None:
