@@ -13,7 +13,10 @@ from realtime_ser.printable import plain_console, say, say_json
 
 
 def bench(
-    seconds: Annotated[float, typer.Option(help="Seconds of the demo to analyse, again and again.", min=5)] = 120.0,
+    seconds: Annotated[
+        float,
+        typer.Option(help="Seconds of the demo to analyse, again and again.", min=5, max=3600, callback=options.finite),
+    ] = 120.0,
     model: options.Model = None,
     as_json: options.Json = False,
 ) -> None:

@@ -13,6 +13,9 @@ import typer
 from realtime_ser.cli import options
 from realtime_ser.errors import SourceError, UsageError
 
+_SLOWEST = 0.01
+"""Times life: a block of 50 ms every five seconds."""
+
 
 def replay(
     source: Annotated[str, typer.Argument(help="A recording, 'demo', or - for raw s16le PCM on stdin.")],
@@ -78,13 +81,13 @@ def replay(
 
 
 def parse_speed(text: str) -> float:
-    """'max' or a positive number; raises UsageError."""
+    """'max' or a number from `_SLOWEST`; raises UsageError."""
     if text == "max":
         return float("inf")
     try:
         speed = float(text)
     except ValueError:
         speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise UsageError(f"--speed {text}", "give a positive number or max")
+    if not _SLOWEST <= speed < float("inf"):
+        raise UsageError(f"--speed {text}", f"give a number from {_SLOWEST}, or max")
     return speed

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 
 from realtime_ser.bench import multiply_adds
 from tests.cli.program import one_line, program
@@ -58,6 +59,13 @@ def test_the_count_is_that_of_the_graph(tmp_path: Path) -> None:
     # 6 by 6 places after the first; 8 by 10 for the integers.
     expected = 4 * 36 * (3 * 3 * 5) + 4 * 6 * 7 * 6 + 2 * 80 * 3
     assert multiply_adds(path, {"x": np.ones((1, 3, 8, 10), np.float32)}) == expected
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "3601"])
+def test_a_length_that_no_bench_has_is_wrong_usage(seconds: str) -> None:
+    done = program("bench", "--seconds", seconds)
+    assert done.returncode == 2
+    assert "--seconds" in done.stderr
 
 
 def test_an_unknown_model_is_refused_in_one_line() -> None:
