@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from io import BufferedReader
 
@@ -12,6 +13,8 @@ from realtime_ser.errors import SourceError
 from realtime_ser.stages.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, to_float32
 
 _READ_BYTES = 1 << 16
+_EMPTY_PIPE_S = 0.02
+"""Until what has nothing yet, and says so instead of waiting, is asked again."""
 
 
 class PipeSource:
@@ -38,7 +41,11 @@ class PipeSource:
         frame_bytes = 2 * self.channels
         rest = b""
         arrived = False
-        while content := self._stream.read1(_READ_BYTES):
+        # Not of the buffer, which has one answer for "nothing yet" and for the end.
+        while (content := self._stream.raw.read(_READ_BYTES)) != b"":
+            if content is None:  # nothing yet, of a pipe that another program made non-blocking
+                time.sleep(_EMPTY_PIPE_S)
+                continue
             arrived = True
             content = rest + content
             whole = len(content) // frame_bytes * frame_bytes

@@ -249,6 +249,8 @@ def test_unusable_model_stops_the_program(tmp_path: Path, speech_wav: Path) -> N
     "arguments",
     [
         ("--speed", "0"),
+        ("--speed", "1e-12"),
+        ("--speed", "nan"),
         ("--speed", "fast"),
         ("--window", "11"),
         ("--hop", "0.3"),
@@ -276,6 +278,26 @@ def test_no_result_replaces_the_recording_that_is_heard(tmp_path: Path, speech_w
     recording.write_bytes(speech_wav.read_bytes())
     one_line(program("replay", recording, result, recording, "--overwrite"), 2, "is what is to be read")
     assert recording.read_bytes() == speech_wav.read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
+def test_stdin_that_does_not_wait_is_waited_for(tmp_path: Path, speech_wav: Path) -> None:
+    samples, rate_hz = soundfile.read(speech_wav, dtype="int16")
+    log = tmp_path / "t.jsonl"
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    command = [sys.executable, "-m", "realtime_ser", "replay", "-", "--rate", rate_hz, "--speed", "max", "--jsonl", log]
+    with subprocess.Popen([*map(str, command)], stdin=reader, stdout=subprocess.DEVNULL) as process:
+        os.close(reader)
+        deadline = time.monotonic() + 20
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)  # it looks into an empty pipe
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(samples.tobytes())
+    assert process.returncode == 0
+    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    assert last["audio_s"] == pytest.approx(5, abs=0.01)
 
 
 def test_pipe_with_a_senseless_rate_or_no_audio() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -58,6 +59,29 @@ def test_a_block_comes_as_soon_as_it_arrives() -> None:
         assert not isinstance(block, Lost)
         assert block.tolist() == [[0.5], [-1.0]]
         assert next(blocks, None) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
+def test_a_pipe_that_another_program_made_non_blocking_is_read_to_its_end() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    sent = np.arange(-3000, 3000, dtype="<i2")
+
+    def send() -> None:
+        for part in np.split(sent, 3):
+            time.sleep(0.1)
+            os.write(writer, part.tobytes())
+        time.sleep(0.1)
+        os.close(writer)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with os.fdopen(reader, "rb") as stream:
+        source = PipeSource(stream, 16_000)
+        heard = np.concatenate(list(source))
+    thread.join()
+    np.testing.assert_array_equal(heard[:, 0] * 32768, sent)
+    assert source.problem is None
 
 
 def test_a_pipe_without_audio_is_told() -> None:
