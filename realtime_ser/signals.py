@@ -22,6 +22,8 @@ class StopRequested(BaseException):
 class StopSignals:
     """While entered, a signal to stop only sets `received`, save inside `waiting()`, where it ends the wait.
 
+    Where nothing catches that there is nothing to finish: the program ends.
+
     On Windows nothing ends the wait for a lock, an event or a future: inside `waiting()` those need a timeout.
     """
 
@@ -34,9 +36,11 @@ class StopSignals:
         self._previous = {number: signal.signal(number, self._receive) for number in _numbers()}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if kind is StopRequested:
+            raise SystemExit(self.exit_code)
 
     @property
     def exit_code(self) -> int:

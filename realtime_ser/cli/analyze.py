@@ -120,7 +120,8 @@ def analyze(
             parts = tempfile.mkdtemp(prefix="realtime-ser-")
             stack.callback(shutil.rmtree, parts, ignore_errors=True)
             results = [str(Path(parts, f"{i}.csv")) for i in range(len(found))]
-            joined, whole = open_joined(csv, found, loaded.contract.labels, mode, made_with if resume else None)
+            with signals.waiting():  # a named pipe is open once somebody reads it
+                joined, whole = open_joined(csv, found, loaded.contract.labels, mode, made_with if resume else None)
             stack.callback(joined.close)
         work = [
             Work(recording, result, rows, model, settings, channel, speaker)

@@ -66,13 +66,14 @@ def live(
     problems: deque[Notice] = deque(maxlen=100)
     with StopSignals() as signals, ExitStack() as stack:
         stack.callback(print_late, problems)
-        sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, True, problems.append)
+        sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, True, problems.append, signals)
         open_outputs(stack, sinks, session, microphone.name, on, run, webhook, osc, lsl, problems.append)
         view = open_view(plain, jsonl == "-", csv, channels, record)
         pace = Pace(float("inf"), lambda: microphone.backlog_s)
         recording = None
         if record is not None:
-            flac = FlacRecording(record, microphone.rate_hz, microphone.channels, overwrite)
+            with signals.waiting():
+                flac = FlacRecording(record, microphone.rate_hz, microphone.channels, overwrite)
             recording = Background(flac, str(record), problems.append, items="blocks", most_waiting=_MOST_BLOCKS)
             close_later(stack, recording)
         code = stream(microphone, session, sinks, view, pace, signals, duration, recording, problems)

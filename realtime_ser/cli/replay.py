@@ -73,7 +73,7 @@ def replay(
     problems: deque[Notice] = deque(maxlen=100)
     with StopSignals() as signals, ExitStack() as stack:
         stack.callback(print_late, problems)
-        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, pace_speed <= 1, problems.append)
+        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, pace_speed <= 1, problems.append, signals)
         open_outputs(stack, sinks, session, audio.name, on, run, webhook, osc, lsl, problems.append)
         view = open_view(plain, jsonl == "-", csv, channels)
         code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration, problems=problems)

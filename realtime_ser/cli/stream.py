@@ -106,6 +106,7 @@ def open_sinks(
     name: str,
     live: bool,
     tell: Callable[[Notice], None],
+    signals: StopSignals,
 ) -> list[Sink[Event]]:
     """The result files asked for, closed by the stack; what is live does not wait for them.
 
@@ -113,9 +114,11 @@ def open_sinks(
     """
     sinks: list[tuple[str, Sink[Event]]] = []
     if csv is not None:
-        sinks.append((str(csv), CsvSink(csv, session.labels, file=name, mode=mode, tell=tell)))
+        with signals.waiting():  # a named pipe is open once somebody reads it
+            sinks.append((str(csv), CsvSink(csv, session.labels, file=name, mode=mode, tell=tell)))
     if jsonl is not None:
-        lines: Sink[Event] = JsonLinesSink(sys.stdout if jsonl == "-" else Path(jsonl), mode, tell)
+        with signals.waiting():
+            lines: Sink[Event] = JsonLinesSink(sys.stdout if jsonl == "-" else Path(jsonl), mode, tell)
         if jsonl == "-" and not live:
             lines = Background(lines, "stdout", holds_up=True)
         sinks.append(("stdout" if jsonl == "-" else jsonl, lines))

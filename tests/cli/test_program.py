@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,41 @@ def test_interruption_flushes_everything(tmp_path: Path, name: str, code: int, s
     assert events[-1]["reason"] == "interrupted"
     if source == "demo":
         assert rows(out)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("command", ["replay", "analyze"])
+def test_a_signal_ends_the_wait_for_who_reads_a_named_pipe(
+    tmp_path: Path, speech_wav: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, command: str
+) -> None:
+    fifo, out, parts = tmp_path / "fifo", tmp_path / "t.csv", tmp_path / "parts"
+    os.mkfifo(fifo)
+    parts.mkdir()
+    monkeypatch.setenv("TMPDIR", str(parts))
+    results = ["--csv", out, "--jsonl", fifo] if command == "replay" else ["--csv", fifo]
+
+    def opens() -> bool:
+        return out.exists() or any(parts.iterdir())  # what is there just before
+
+    assert interrupted(getattr(signal, name), [command, speech_wav, *results], opens) == (code, "")
+    assert not list(parts.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes")
+@pytest.mark.parametrize("command", [("replay", "--speed", "max"), ("analyze",)])
+def test_a_named_pipe_is_a_result_file_once_somebody_reads_it(
+    tmp_path: Path, speech_wav: Path, command: tuple[str, ...]
+) -> None:
+    fifo, out, read = tmp_path / "fifo", tmp_path / "t.csv", tmp_path / "read.csv"
+    os.mkfifo(fifo)
+    program(*command, speech_wav, "--csv", out)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(lambda: (time.sleep(1.5), read.write_bytes(fifo.read_bytes())))
+        done = program(*command, speech_wav, "--csv", fifo)
+        late.result(timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert timeless(read) == timeless(out)
 
 
 # The rest
