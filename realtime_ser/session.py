@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class Session:
     Parameters
     ----------
     model
-        A loaded model, the name of a bundled one, or a folder; the default model if None.
+        A loaded model, the name of a bundled one, or the path of a folder or file; the default model if None.
     settings
         Of all stages.
     source
@@ -100,7 +101,7 @@ class Session:
 
     def __init__(
         self,
-        model: Model | WindowModel | str | None = None,
+        model: Model | WindowModel | str | Path | None = None,
         settings: SessionSettings | None = None,
         source: str = "push",
         channel: int | None = None,
@@ -108,7 +109,7 @@ class Session:
         rules: Sequence[str] = (),
         beginning: Beginning | None = None,
     ) -> None:
-        self._model = load_model(model) if model is None or isinstance(model, str) else model
+        self._model = load_model(model) if model is None or isinstance(model, str | Path) else model
         self._settings = s = SessionSettings() if settings is None else settings
         if not isinstance(s, SessionSettings):
             raise SettingsError(f"settings of type {type(s).__name__}", "give SessionSettings")

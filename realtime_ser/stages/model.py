@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "ser-research"
 _LARGEST_FILE_BYTES = 100_000_000
+_MOST_KEPT = 4
+_kept: dict[Path, tuple[object, Model | WindowModel]] = {}
+"""Models that were loaded, those last that were asked for last, and of which files."""
+_locks: dict[tuple[int, Path], threading.Lock] = {}
+"""For each process and model: one that a thread held while its process was forked is never released in the other."""
 
 
 def open_session(path: Path, ours: bool = False) -> tuple[InferenceSession | Apart, bytes]:
@@ -77,6 +83,11 @@ def _check_shapes(session: InferenceSession | Apart, inputs: dict[str, list[int 
             raise ModelError(
                 f"{path}: input {name!r} is {dtype} {shape}, not float {wanted}", "export it with tools/export.py"
             )
+
+
+def usable(session: InferenceSession | Apart) -> bool:
+    """Whether a network can be run still."""
+    return not isinstance(session, Apart) or session.usable
 
 
 def run(
@@ -209,6 +220,11 @@ class Model:
     _encoder_session: InferenceSession | Apart
     _head_session: InferenceSession | Apart
 
+    @property
+    def usable(self) -> bool:
+        """Whether it can be run still: a process that a network has of its own may have ended."""
+        return usable(self._encoder_session) and usable(self._head_session)
+
     def features(self) -> FeatureExtractor:
         """A new stream's first stage behind the gate."""
         c = self.contract
@@ -243,30 +259,47 @@ def find_model(name: str | Path | None = None) -> Path:
     ModelError
         If there is none.
     """
-    if name is None:
-        name = DEFAULT_MODEL
-    bundled = models_folder() / name
-    for folder in (bundled, Path(name)):
-        if folder.is_dir():
-            return folder
-    if Path(name).is_file():
-        return Path(name)
+    wanted = str(DEFAULT_MODEL if name is None else name)
     known = sorted(p.name for p in models_folder().glob("*") if p.is_dir())
-    raise ModelError(f"{name}: no such model", f"bundled: {', '.join(known) or 'none'}")
+    if wanted in known:
+        return models_folder() / wanted
+    if wanted and Path(wanted).exists():
+        return Path(wanted)
+    raise ModelError(f"{wanted or 'an empty name'}: no such model", f"bundled: {', '.join(known) or 'none'}")
 
 
 def load_model(name: str | Path | None = None) -> Model | WindowModel:
     """Load a model by its bundled name, its folder, or (the window kind) its file, checking everything.
+
+    Asked for again, it is the same one, unless its files have changed or its process has ended.
 
     Raises
     ------
     ModelError
         If it cannot be loaded, or does not fit the contract.
     """
-    return _load(find_model(name).resolve())
+    found = find_model(name).resolve()
+    with _locks.setdefault((os.getpid(), found), threading.Lock()):
+        files = _files(found)
+        kept, model = _kept.pop(found, (None, None))
+        if model is None or kept != files or not model.usable:
+            model = _load(found)
+        _kept[found] = files, model
+    for other in list(_kept)[:-_MOST_KEPT]:
+        _kept.pop(other, None)
+    return model
 
 
-@lru_cache(maxsize=4)
+def _files(found: Path) -> list[tuple[str, int, int]]:
+    """What a model is loaded from, and what changes when one is replaced; none where it cannot be asked."""
+    paths = found.glob("*.onnx") if found.is_dir() else (found, found.with_suffix(".json"))
+    try:
+        stats = [(path.name, path.stat()) for path in sorted(paths) if path.exists()]
+    except OSError:
+        return []
+    return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
+
+
 def _load(found: Path) -> Model | WindowModel:
     if found.is_dir():
         return _load_folder(found)

@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
 
@@ -38,6 +39,8 @@ LONGEST_METADATA = 4_000_000
 """Characters; those of `ser-research` are 3563."""
 _MOST_VALUES = 10_000_000
 """Of one run's outputs."""
+_WITHIN = "REALTIME_SER_NETWORK"
+"""Set in the environment of such a process: it may begin none itself."""
 _CHILD = "import sys; sys.path[:] = sys.argv[3:]; from realtime_ser.stages.network import main; main()"
 
 
@@ -71,19 +74,28 @@ class Apart:
     Raises
     ------
     ModelError
-        When made or run: the network is refused, fails, or needs more memory or time than it may have.
+        When made or run: the network is refused, fails, or needs more memory or time than it may have; there is no
+        Python to begin a process with; its process has ended, or was begun before this one was forked.
     """
 
     def __init__(self, content: bytes, name: str) -> None:
+        # Of an application of one file, or one that embeds Python, it is the application that would begin once more.
+        python = sys.executable or ""
+        if getattr(sys, "frozen", False) or "py" not in Path(python).name.lower() or _WITHIN in os.environ:
+            what = "is to run in a Python process of its own, and this program can begin none"
+            raise ModelError(f"{name}: {what}", "use a bundled model")
         self._name = name
         self._pid = os.getpid()
+        self._ended = ""
+        """Why its process has, as far as this one knows."""
         self._lock = threading.Lock()
         # Isolated from the working folder and the environment, and then with what this process may import.
-        command = [sys.executable, "-I", "-c", _CHILD, str(MOST_MB), str(MOST_S), *sys.path]
-        one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each would take memory for its buffers
+        command = [python, "-I", "-c", _CHILD, str(MOST_MB), str(MOST_S), *sys.path]
+        # Each thread would take memory for its buffers.
+        environment = os.environ | {_WITHIN: "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
             self._process = subprocess.Popen(
-                command, env=one_thread, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         except OSError as error:
             raise ModelError(f"{name}: no process can be begun for it ({error.strerror})", "free memory") from None
@@ -91,6 +103,11 @@ class Apart:
         about, _ = self._ask({"bytes": len(content)}, content, "is not a usable ONNX model")
         self._inputs = [Input(*described) for described in about["inputs"]]
         self._meta = SimpleNamespace(custom_metadata_map=about["metadata"])
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be run: its process lives, and is this one's."""
+        return os.getpid() == self._pid and not self._ended and self._process.poll() is None
 
     def get_inputs(self) -> list[Input]:
         """What it takes."""
@@ -115,14 +132,18 @@ class Apart:
         assert pipe is not None
         assert answer is not None
         with self._lock:
+            if self._ended:
+                raise ModelError(f"{self._name}: its process has ended ({self._ended})", "load it anew")
             begun = time.monotonic()
             try:
                 _write(pipe, about, content)
                 told = _read(answer)
                 arrays = [_array(answer, shape) for shape in told.get("shapes", ())]
             except (OSError, EOFError, ValueError):
-                told, arrays = {"error": self._why_it_ended(time.monotonic() - begun)}, []
+                self._ended = self._why_it_ended(time.monotonic() - begun)
+                told, arrays = {"error": self._ended}, []
             except BaseException:  # Ctrl-C: the next question must not get this one's answer
+                self._ended = "a run was broken off"
                 _end(self._process)
                 raise
         if "error" in told:
@@ -133,7 +154,7 @@ class Apart:
         _end(self._process)
         if after_s >= MOST_S:
             return f"it takes more than {MOST_S} s"
-        return f"onnxruntime crashes on it, or needs more than {MOST_MB} MB"
+        return f"onnxruntime crashes on it, or needs more than {MOST_MB} MB, or something else ended its process"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,7 @@ from realtime_ser.errors import ModelError
 from realtime_ser.stages.calls import Steps
 from realtime_ser.stages.contract import CONTRACT_KEY, Contract, parse_contract
 from realtime_ser.stages.features import FeatureExtractor
-from realtime_ser.stages.model import are_probabilities, open_session
+from realtime_ser.stages.model import are_probabilities, open_session, usable
 from realtime_ser.stages.network import LONGEST_METADATA, Apart
 
 
@@ -90,6 +90,11 @@ class WindowModel:
     length: int | None
     """Of its input in frames or samples; None if any."""
     _session: InferenceSession | Apart
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be run still: a process that it has of its own may have ended."""
+        return usable(self._session)
 
     def features(self) -> FeatureExtractor | WaveformFrames:
         """A new stream's first stage behind the gate."""

@@ -17,6 +17,7 @@ import onnxruntime
 import pytest
 
 import realtime_ser
+from realtime_ser import Session
 from realtime_ser.errors import ModelError
 from realtime_ser.stages.calls import alone
 from realtime_ser.stages.contract import CONTRACT_KEY
@@ -139,9 +140,16 @@ def test_missing_file_and_unknown_name_are_told(folder: Path, tmp_path: Path) ->
         load_model(folder)
     with pytest.raises(ModelError, match="no such model"):
         load_model("ser-nonsense")
+    with pytest.raises(ModelError, match="an empty name: no such model: bundled: ser-base, ser-research"):
+        Session("")
     (tmp_path / "file.onnx").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"file\.onnx: is not a usable ONNX model"):
         load_model(tmp_path / "file.onnx")
+
+
+def test_a_session_takes_a_models_name_or_its_path(folder: Path) -> None:
+    assert Session("ser-base").model.contract.model_id == "ser-base"
+    assert Session(folder).model is Session(str(folder)).model
 
 
 def test_missing_metadata_is_refused(folder: Path) -> None:

@@ -115,9 +115,40 @@ def test_a_crash_is_one_line_and_stays_one() -> None:
     found = Apart(build(node("Relu", ["x"], ["y"])), "m")
     np.testing.assert_array_equal(found.run(["y"], {"x": LOUD})[0], LOUD)
     found._process.kill()
-    for _ in range(2):
-        with pytest.raises(ModelError, match="onnxruntime crashes on it"):
-            found.run(None, {"x": LOUD})
+    with pytest.raises(ModelError, match=r"^m: fails \(onnxruntime crashes on it"):
+        found.run(None, {"x": LOUD})
+    with pytest.raises(ModelError, match=r"^m: its process has ended \(onnxruntime crashes on it.*: load it anew$"):
+        found.run(None, {"x": LOUD})
+
+
+@pytest.mark.parametrize("python", [None, "", "/opt/app/app", "frozen"])
+def test_a_program_that_is_no_python_is_not_begun_once_more(
+    python: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if python == "frozen":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    else:
+        monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(ModelError, match="this program can begin none"):
+        Apart(b"", "mine.onnx")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script as an executable")
+def test_what_is_begun_in_the_place_of_a_python_begins_nothing_itself(tmp_path: Path) -> None:
+    """An application whose name is much like Python's, and which loads the network whatever it is called with."""
+    app = tmp_path / "my_python_app"
+    app.write_text(
+        f"#!{sys.executable}\nimport os, sys\nsys.path[:] = {sys.path}\nsys.executable = {str(app)!r}\n"
+        f"with open({str(tmp_path / 'begun')!r}, 'a') as file: file.write('once\\n'); n = file.tell() // 5\n"
+        "from realtime_ser.stages.network import Apart\n"
+        "try: Apart(b'', 'mine.onnx') if n < 5 else None\n"
+        "except Exception as error: sys.exit(str(error))\n"
+    )
+    app.chmod(0o755)
+    done = subprocess.run([app], capture_output=True, text=True, timeout=60)
+    assert (tmp_path / "begun").read_text() == 2 * "once\n"
+    assert done.stderr.startswith("mine.onnx: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_outputs_beyond_reason_do_not_reach_this_process() -> None:

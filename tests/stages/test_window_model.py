@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 import sys
-from itertools import pairwise
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +286,47 @@ def test_a_contract_beside_the_model_without_end_or_sense_is_one_line(tmp_path: 
 def test_a_contract_cannot_ask_this_process_for_work_without_end(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="damaged"):
         load_model(build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT | change))
+
+
+def n_measured(path: Path, samples: NDArray[np.int16], rate_hz: int) -> int:
+    session = Session(str(path))
+    return sum(isinstance(event, Measurement) for event in session.push(samples, rate_hz) + session.flush())
+
+
+def test_a_model_whose_process_has_ended_is_loaded_anew(tmp_path: Path, speech: tuple[NDArray[np.int16], int]) -> None:
+    path = build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT)
+    model = load_model(path)
+    assert load_model(path) is model
+    model._session._process.kill()  # type: ignore[union-attr]
+    with pytest.raises(ModelError):
+        model.head().push(np.zeros((1, 100, 64), np.float32))
+    assert n_measured(path, *speech)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_after_ctrl_c_within_a_run_a_new_session_hears(tmp_path: Path, speech: tuple[NDArray[np.int16], int]) -> None:
+    path = build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT)
+    head = load_model(path).head()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        deque(map(head.push, repeat(np.zeros((1, 100_000, 64), np.float32))), maxlen=0)
+    assert n_measured(path, *speech)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no processes are forked here")
+@pytest.mark.filterwarnings("ignore:This process")  # it has threads, which hold nothing that the other needs
+def test_a_forked_process_loads_a_model_of_its_own(tmp_path: Path, speech: tuple[NDArray[np.int16], int]) -> None:
+    path = build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT)
+    expected = n_measured(path, *speech)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(n_measured, (path, *speech)).get(60) == expected
+    assert n_measured(path, *speech) == expected
+
+
+def test_a_replaced_file_is_loaded_and_threads_that_ask_at_once_get_one_model(tmp_path: Path) -> None:
+    path = build(tmp_path / "old.onnx", ["batch", "n", 64], [1, 2], CONTRACT)
+    with ThreadPoolExecutor(6) as threads:
+        (model,) = set(map(id, threads.map(load_model, [path] * 6)))
+    assert model == id(load_model(path))
+    build(path, ["batch", "n", 64], [1, 2], CONTRACT | {"id": "newer"})
+    assert load_model(path).contract.model_id == "newer"
