@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -21,7 +22,7 @@ from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.calls import Call, Outputs, Steps, run_together
 from realtime_ser.stages.resample import checked_rate, to_float32
 
-Act = Callable[[Session], list[Event]]
+Act = Callable[[Session], list[Event] | None]
 OVERLOAD = "pool_overload"
 """The cause of a gap where the pool could not keep up."""
 _ROUNDING_S = 1e-6
@@ -37,7 +38,7 @@ class Heard:
     key: str
     events: list[Event]
     error: Exception | None = None
-    """Why the stream is no longer in the pool."""
+    """Why the stream is no longer in the pool; `events` are then its last."""
 
 
 @dataclass
@@ -142,6 +143,8 @@ class SessionPool:
         self._heard: deque[Heard] = deque()
         """Turns that have ended and are not told yet."""
         self._changed = threading.Condition()
+        self._hearer: int | None = None
+        """The thread whose round is not over."""
 
     def add(self, key: str, session: Session) -> None:
         """A new stream; raises SettingsError if the pool has one of this key."""
@@ -162,6 +165,8 @@ class SessionPool:
         samples = to_float32(np.array(block))
         with self._changed:
             stream = self._open(key)
+            if not len(samples):
+                return  # nothing would ever be due by it, and it would wait
             # What waits for more of its own to come has not been kept waiting.
             if key in self._due and stream.waiting_s + len(samples) / rate_hz > self._longest_wait_s:
                 stream.lose()
@@ -169,7 +174,10 @@ class SessionPool:
             self._look(key, stream)
 
     def call(self, key: str, act: Act) -> None:
-        """After what waits, call something with the stream's session, such as `lambda s: s.mark("hold")`."""
+        """After what waits, call something with the stream's session, such as `lambda s: s.mark("hold")`.
+
+        What it returns are events of the stream's; None are none.
+        """
         with self._changed:
             self._open(key).waiting.append(act)
             self._has_work(key)
@@ -183,7 +191,24 @@ class SessionPool:
             self._has_work(key)
 
     def hear(self, timeout_s: float = 0.0) -> Iterator[Heard]:
-        """One round: each stream with something to do has its turn. If none has, wait for one up to `timeout_s`."""
+        """One round: each stream with something to do has its turn. If none has, wait for one up to `timeout_s`.
+
+        Raises
+        ------
+        SettingsError
+            While a round of another thread is not over.
+        """
+        this = threading.get_ident()
+        with self._changed:
+            if self._hearer not in (None, this):
+                raise SettingsError("two threads hear one pool", "hear it in one, or one after the other")
+            self._hearer = this
+        try:
+            yield from self._round(timeout_s)
+        finally:
+            self._hearer = None
+
+    def _round(self, timeout_s: float) -> Iterator[Heard]:
         yield from self._answer(1)  # what is left of a round that was not heard to its end
         with self._changed:
             self._changed.wait_for(lambda: self._due, timeout_s)
@@ -263,7 +288,9 @@ def _steps(key: str, session: Session, todo: list[_Audio | Act], since: float) -
             if isinstance(item, _Audio):
                 events += yield from session.steps(np.concatenate(item.blocks), item.rate_hz, since)
             else:
-                events += item(session)
+                events += item(session) or []
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller's own `act` too, other streams go on
+        with suppress(Exception):
+            events += session.flush("error", str(error))
         return Heard(key, events, error)
     return Heard(key, events)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime_ser import events
-from realtime_ser.errors import ModelError, SettingsError
+from realtime_ser.errors import SettingsError
 from realtime_ser.event_log import EventLog
 from realtime_ser.measurer import Measurer, utc_now
 from realtime_ser.settings import RATE_HZ, SessionSettings
@@ -50,13 +50,16 @@ _VERSIONED = ("realtime-ser", "numpy", "onnxruntime", "soxr", "webrtcvad-wheels"
 
 
 def software_versions() -> dict[str, str]:
-    """Of everything that has a say in the measurements."""
-    return dict(_versions())
+    """Of everything that has a say in the measurements; "unknown" of what was copied without its metadata."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONED}
 
 
 @cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    return ("python", platform.python_version()), *((name, version(name)) for name in _VERSIONED)
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ class Session:
             self._native_samples += len(part)
             try:
                 yield from self._hear(self._resampler.push(part), begun)
-            except ModelError:
+            except BaseException:  # most often ModelError
                 self._begin_stretch()  # `flush` can still tell all that was heard before
                 raise
             if rest:
@@ -274,7 +277,9 @@ class Session:
         return self._log.take()
 
     def warn(self, notice: Notice) -> list[events.Event]:
-        """The source has something to tell."""
+        """The source has something to tell; not after `flush`."""
+        if self._closed:
+            raise SettingsError("warn after flush", "begin a new Session")
         self._created()
         self._log.warn(notice, self._clock())
         return self._log.take()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from realtime_ser.errors import SettingsError
 from realtime_ser.events import Event, Measurement, SpeechEnded, Warning
 from realtime_ser.settings import GateSettings, SessionSettings, TraceSettings, WindowSettings
 from realtime_ser.stages.model import Model
+from realtime_ser.stages.monitor import SILENT_ZEROS
 from realtime_ser.stages.resample import FULL_SCALE
 from realtime_ser.timeline.pool import FilePool
 
@@ -27,7 +31,7 @@ def speech(demo: tuple[NDArray[np.int16], int]) -> tuple[NDArray[np.float32], in
     return samples[: SPEECH_S * rate_hz].astype(np.float32) / 2**15, rate_hz
 
 
-def heard(model: Model, samples: NDArray[np.float32], rate_hz: int) -> list[Event]:
+def heard(model: Model, samples: NDArray[Any], rate_hz: int) -> list[Event]:
     session = Session(model)
     return session.push(samples, rate_hz) + session.flush()
 
@@ -187,6 +191,29 @@ def test_nothing_is_marked_behind_the_end(model: Model) -> None:
     session.flush()
     with pytest.raises(SettingsError, match="mark after flush"):
         session.mark("too late")
+    with pytest.raises(SettingsError, match="warn after flush"):
+        session.warn(SILENT_ZEROS)
+
+
+def test_versions_are_unknown_where_packages_were_copied_without_their_metadata() -> None:
+    program = (
+        "import sys; from realtime_ser import Session; session = Session()\n"
+        "sys.path.clear()  # where metadata is looked for\n"
+        "print(session.flush()[0].versions['realtime-ser'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("unknown\n", "")
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">i4", ">f4", ">f8"])
+def test_samples_may_come_in_the_order_of_the_network(
+    model: Model, speech: tuple[NDArray[np.float32], int], dtype: str
+) -> None:
+    samples, rate_hz = speech
+    samples = samples[: 4 * rate_hz]
+    scale = {">i2": 2**15, ">i4": 2**31}.get(dtype, 1)
+    found = heard(model, (samples * scale).astype(dtype), rate_hz)
+    assert [(e.type, e.end_s) for e in found] == [(e.type, e.end_s) for e in heard(model, samples, rate_hz)]
 
 
 def test_whatever_goes_wrong_in_one_stream_of_a_pool_others_are_heard(

@@ -38,7 +38,7 @@ def to_float32(block: NDArray[Any]) -> NDArray[np.float32]:
     if block.dtype.kind == "f":
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and so silence
             return block.astype(np.float32, copy=False)
-    if block.dtype in (np.int16, np.int32):
+    if block.dtype.newbyteorder("=") in (np.int16, np.int32):  # RTP's L16 is big-endian
         # Scaled in float64: int32 would lose bits before the division.
         return (block / -float(np.iinfo(block.dtype).min)).astype(np.float32)
     if block.dtype == np.uint8:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,11 @@ from numpy.typing import NDArray
 
 from realtime_ser import Session, SessionPool
 from realtime_ser.errors import ModelError, SettingsError
-from realtime_ser.events import Event, Gap, Marker, Measurement, SessionClosed
+from realtime_ser.events import Event, Gap, Marker, Measurement, SessionClosed, SessionCreated, SpeechStarted
 from realtime_ser.pool import MOST_TOGETHER, OVERLOAD
 from realtime_ser.stages.calls import Steps
-from realtime_ser.stages.model import Model
+from realtime_ser.stages.model import Model, load_model
+from tests.stages.test_window_model import fails_for_speech
 
 FEW = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RATES_HZ = (16_000, 22_050, 48_000)
@@ -185,10 +189,71 @@ def test_one_failing_stream_fails_alone(model: Model, speech: NDArray[np.int16])
     turns = {turn.key: turn for turn in pool.hear()}
     assert turns["good"].error is None
     assert "no finite numbers" in str(turns["bad"].error)
-    assert turns["bad"].events  # what came before it
+    assert isinstance(turns["bad"].events[0], SessionCreated)  # what came before it
+    assert isinstance(closed := turns["bad"].events[-1], SessionClosed)
+    assert (closed.reason, closed.audio_s) == ("error", 1)
     pool.push("good", speech[:16_000])
     with pytest.raises(SettingsError, match="bad: is not open"):
         pool.push("bad", speech[:16_000])
+
+
+def test_a_stream_whose_model_fails_tells_what_its_session_would(
+    demo: tuple[NDArray[np.int16], int], tmp_path: Path
+) -> None:
+    samples, rate_hz = demo[0][: 12 * demo[1]], demo[1]
+    stranger = load_model(fails_for_speech(tmp_path / "m.onnx"))
+    session = Session(stranger)
+    with pytest.raises(ModelError) as failed:
+        session.push(samples, rate_hz)
+    expected = session.flush("error", str(failed.value))
+    assert any(isinstance(event, SpeechStarted) for event in expected)
+    pool = SessionPool(longest_wait_s=60)
+    pool.add("bad", Session(stranger))
+    pool.push("bad", samples, rate_hz)
+    (turn,) = pool.hear()
+    assert isinstance(turn.error, ModelError)
+    assert [essence(event) for event in turn.events] == [essence(event) for event in expected]
+
+
+def test_an_act_may_return_nothing_and_empty_blocks_do_not_pile_up(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool()
+    pool.add("one", Session(model))
+    clocks_s: list[float] = []
+    pool.push("one", speech[:16_000])
+    pool.call("one", lambda session: clocks_s.append(session.clock_s))
+    assert [turn.error for turn in pool.hear()] == [None]
+    assert clocks_s == [1]
+    empty = np.empty((0, 2), np.int16)
+    tracemalloc.start()
+    for _ in range(10_000):
+        pool.push("one", empty)
+    assert tracemalloc.get_traced_memory()[0] < 100_000
+    tracemalloc.stop()
+    pool.push("one", speech[16_000:32_000])
+    pool.close("one")
+    drain(pool, heard := {})
+    assert isinstance(closed := heard["one"][-1], SessionClosed)
+    assert closed.audio_s == 2
+
+
+def test_two_threads_hear_one_after_the_other_or_are_told(model: Model, speech: NDArray[np.int16]) -> None:
+    pool = SessionPool(longest_wait_s=60)
+    keys = [str(i) for i in range(20)]
+    for key in keys:
+        pool.add(key, Session(model))
+        pool.push(key, speech)
+    with ThreadPoolExecutor(1) as another:
+        turns = pool.hear()
+        found = [another.submit(next, turns).result()]
+        with pytest.raises(SettingsError, match="two threads hear one pool"):
+            next(pool.hear())
+        found += another.submit(list, turns).result()
+    for key in keys:
+        pool.close(key)
+    found += pool.hear()
+    expected = alone(model, speech, 16_000)
+    for key in keys:
+        assert [essence(event) for turn in found if turn.key == key for event in turn.events] == expected
 
 
 def test_a_network_that_cannot_be_run_ends_its_own_stream(model: Model, speech: NDArray[np.int16]) -> None:
@@ -205,6 +270,7 @@ def test_a_network_that_cannot_be_run_ends_its_own_stream(model: Model, speech: 
     pool.push("bad", speech[:16_000])
     turns = {turn.key: turn for turn in pool.hear()}
     assert "no_" in str(turns["bad"].error)  # by onnxruntime itself
+    assert isinstance(turns["bad"].events[-1], SessionClosed)
     pool.add("bad", Session(model))
     pool.push("bad", speech[:16_000])
     assert [turn.error for turn in pool.hear()] == [None]
