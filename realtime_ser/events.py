@@ -156,8 +156,11 @@ class SessionClosed(Event):
     type: ClassVar[str] = "session.closed"
     audio_s: float
     speech_s: float
+    """Of all utterances, without pre-roll and hangover."""
     scored_s: float
+    """Behind the measurements, each moment once: with pre-roll and hangover, so mostly more than `speech_s`."""
     abstained_s: float
+    """Of `scored_s`."""
     lost_s: float
     shares: Mapping[str, float]
     """Share of scored time for each label of the smoothed trace."""
