@@ -71,7 +71,8 @@ def wheel(session: nox.Session) -> None:
     for name in ("first", "second"):
         folder = Path(session.create_tmp(), name)
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(".", folder, copy_function=shutil.copy, ignore=shutil.ignore_patterns(".*", "dist", "runs"))
+        ignore = shutil.ignore_patterns(".[!c]*", ".cache", "dist", "runs")  # `.ci` stays
+        shutil.copytree(".", folder, copy_function=shutil.copy, ignore=ignore)
         with session.chdir(folder):
             session.run("hatchling", "build", "-d", "dist", env={"SOURCE_DATE_EPOCH": EPOCH})
         hashes.append({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((folder / "dist").iterdir())})
