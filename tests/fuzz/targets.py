@@ -32,7 +32,7 @@ from realtime_ser.timeline.read import read_timeline
 
 Target = Callable[[bytes, Path], bool]
 """Gives whether the bytes were read; False is a refusal with a reason."""
-LABELS = ("neutral", "happiness", "anger")
+LABELS = ("neutral", "happy", "angry")
 SUFFIXES = (".csv", ".TextGrid", ".eaf", ".txt")
 
 
@@ -168,7 +168,7 @@ def seeds(name: str, folder: Path) -> list[bytes]:
         case "contract":
             return _contracts()
         case "rule":
-            return [b"arousal > 0.4 for 8s", b"anger<-0.25 cooldown 60 s", b"happiness > 1 for 2s cooldown 0s"]
+            return [b"arousal > 0.4 for 8s", b"angry<0.25 cooldown 60 s", b"happy > 0.5 for 2s cooldown 0s"]
         case _:
             return _timelines(name, folder)
 
@@ -220,7 +220,7 @@ def _timelines(name: str, folder: Path) -> list[bytes]:
         database.save(str(folder / "csv"), storage_format="csv")
         header, rows = ((folder / "csv" / f).read_bytes() for f in ("db.yaml", f"db.{table}.csv"))
         return [header.replace(table.encode(), b"emotion") + b"\0" + rows]
-    found = [b"\0start,end,label,arousal,valence\n0,1,anger,0.5,\n1,2,happiness,,-1\n"]
+    found = [b"\0start,end,label,arousal,valence\n0,1,angry,0.5,\n1,2,happy,,-1\n"]
     for i, (format_, suffix) in enumerate({"textgrid": ".TextGrid", "elan": ".eaf", "audacity": ".txt"}.items(), 1):
         export(written, format_, folder / f"l{suffix}")
         found.append(bytes([i]) + (folder / f"l{suffix}").read_bytes())
