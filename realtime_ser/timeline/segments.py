@@ -22,7 +22,7 @@ class Lane:
     """One channel of one recording: hops and gaps in order, none of which overlaps another.
 
     Utterances instead of hops, if the timeline was made with a row for each utterance alone. Where no row tells
-    anything (an utterance's first second, one too short to score) there is a hole.
+    anything (an utterance's end behind its last hop, one too short to score) there is a hole.
     """
 
     file: str
@@ -75,14 +75,14 @@ def lanes(timeline: Timeline) -> list[Lane]:
         start_s, end_s = timeline.start_s[rows].tolist(), timeline.end_s[rows].tolist()
         speaks = ((timeline.state[rows] != "no_speech") & (timeline.event[rows] != "gap")).tolist()
         for i in range(1, len(rows)):
-            if speaks[i] and not speaks[i - 1]:
-                # Speech is noticed late, and its pre-roll was told as silence before.
-                k = i - 1
-                while k >= 0 and not speaks[k] and end_s[k] > start_s[i]:
-                    end_s[k] = max(start_s[i], start_s[k])
-                    k -= 1
+            k = i - 1
+            # Speech is noticed late, and its pre-roll was told as silence before.
+            while speaks[i] and k >= 0 and not speaks[k] and end_s[k] > start_s[i]:
+                end_s[k] = start_s[i]
+                k -= 1
             # Windows look back on what was told already.
-            start_s[i] = min(max(start_s[i], end_s[i - 1]), end_s[i])
+            if k >= 0:
+                start_s[i] = min(max(start_s[i], end_s[k]), end_s[i])
         starts, ends = np.array(start_s), np.array(end_s)
         kept = ends > starts
         found.append(Lane(str(file), int(channel), rows[kept], starts[kept], ends[kept]))

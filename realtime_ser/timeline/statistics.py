@@ -38,8 +38,8 @@ class Statistics:
     silent_s: float
     lost_s: float
     unscored_s: float
-    """What no row tells of: the first second of an utterance that ends there, and what is too short; all that is
-    between utterances, if there are no hops."""
+    """What no row tells of: the end of an utterance behind its last hop, and what is too short; all that is between
+    utterances, if there are no hops."""
     shares: Mapping[str, float]
     """Of each label in the speech that has one."""
     transitions: Mapping[tuple[str, str], int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -89,6 +90,34 @@ def test_a_real_timelines_seconds_add_up_to_its_audio(written: tuple[Path, Path]
         assert (lane.start_s[1:] >= lane.end_s[:-1] - 1e-9).all()
         for before, after in pairwise(segments(timeline, lane)):
             assert before.end_s <= after.start_s + 1e-9
+
+
+def test_speech_begins_where_its_pre_roll_does(by_hand: Path) -> None:
+    rows = [silent(0, 0.25), silent(0.25, 0.5), silent(0.5, 0.75), silent(0.75, 1), spoken(0.46, 1.46, "calm")]
+    by_hand.write_text("\n".join([HEADER, *rows, spoken(0.46, 1.71, "wild")]) + "\n")
+    timeline = read_timeline(by_hand)
+    (lane,) = lanes(timeline)
+    assert lane.start_s.tolist() == [0, 0.25, 0.46, 1.46]
+    assert lane.end_s.tolist() == [0.25, 0.46, 1.46, 1.71]
+    found = statistics(timeline)
+    assert (found.scored_s, found.silent_s, found.unscored_s) == pytest.approx((1.25, 0.46, 0))
+
+
+def test_a_real_timeline_is_silent_only_where_no_speech_was_heard_later(written: tuple[Path, Path]) -> None:
+    timeline = read_timeline(written[0])
+    seconds = Counter[str]()
+    for channel in (1, 2):
+        # Milliseconds of each state: windows look back only as far as nobody spoke yet.
+        rows = np.flatnonzero((timeline.channel == channel) & (timeline.hops | (timeline.event == "gap")))
+        told = np.full(round(1000 * timeline.end_s[rows].max()), "", object)
+        for row in rows:
+            place = told[round(1000 * timeline.start_s[row]) : round(1000 * timeline.end_s[row])]
+            place[(place == "") | (place == "no_speech")] = timeline.state[row] or "gap"
+        seconds.update(told.tolist())
+    found = statistics(timeline)
+    parts = (found.scored_s, found.abstained_s, found.silent_s, found.lost_s, found.unscored_s)
+    named = [seconds[name] / 1000 for name in ("speech", "abstain", "no_speech", "gap", "")]
+    assert parts == pytest.approx(named, abs=0.01)
 
 
 def test_a_session_that_was_appended_is_a_recording_of_its_own(by_hand: Path) -> None:
