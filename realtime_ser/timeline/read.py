@@ -27,6 +27,7 @@ Texts = NDArray[np.object_]
 
 _FIRST = "file start end event trigger state utterance label label_raw confidence arousal valence".split()
 """Columns that every version of the schema has before the scores."""
+_LAST = "level_dbfs snr_db clipped latency_ms wall_time channel note".split()
 _TEXTS = frozenset("file event trigger state label label_raw wall_time note".split())
 _CHUNK_ROWS = 5_000
 
@@ -104,13 +105,12 @@ class Timeline:
         """The arrays by the names that the CSV gives them."""
         first = {"file": self.file, "start": self.start_s, "end": self.end_s}
         rest = "event trigger state utterance label label_raw confidence arousal valence".split()
-        last = "level_dbfs snr_db clipped latency_ms wall_time channel note".split()
         return {
             **first,
             **{name: getattr(self, name) for name in rest},
             **{f"p_{label}": self.scores[:, i] for i, label in enumerate(self.labels)},
             **{f"s_{label}": self.scores_smooth[:, i] for i, label in enumerate(self.labels)},
-            **{name: getattr(self, name) for name in last},
+            **{name: getattr(self, name) for name in _LAST},
         }
 
     @property
@@ -120,7 +120,7 @@ class Timeline:
 
 
 def read_timeline(path: Path | str) -> Timeline:
-    """Read a CSV or JSON Lines timeline of any version.
+    """Read a CSV or JSON Lines timeline of any version; columns that are not its own are passed over.
 
     A file that is cut off in the middle of a row is read up to there, and says so in `problems`.
 
@@ -161,7 +161,8 @@ def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
     labels = tuple(name[2:] for name in header if name.startswith("p_"))
     if not labels or [name[2:] for name in header if name.startswith("s_")] != list(labels):
         raise TimelineError(f"{path}: its p_ and s_ columns do not agree", "write it anew")
-    numeric = [name not in _TEXTS for name in header]
+    # Other columns are somebody's own.
+    known = {*_FIRST, *_LAST, *(name for name in header if name.startswith(("p_", "s_")))}
     parts: list[list[NDArray[Any]]] = [[] for _ in header]
     problems: list[str] = []
     n_rows = 0
@@ -171,8 +172,9 @@ def _from_csv(path: Path, file: Iterable[str]) -> Timeline:
                 chunk.pop()
                 problems.append(f"row {n_rows + len(chunk) + 2} is cut off; it was read up to there")
             n_rows += len(chunk)
-            for part, number, name, cells in zip(parts, numeric, header, zip(*chunk, strict=True), strict=False):
-                part.append(_floats(path, name, cells) if number else _objects(cells))
+            for part, name, cells in zip(parts, header, zip(*chunk, strict=True), strict=False):
+                if name in known:
+                    part.append(_objects(cells) if name in _TEXTS else _floats(path, name, cells))
             if problems:
                 break
     except csv.Error as error:

@@ -53,6 +53,16 @@ def test_a_timeline_of_version_0_1_is_read(written: tuple[Path, Path], tmp_path:
     assert timeline.sidecar == {}
 
 
+def test_columns_that_somebody_added_are_passed_over(written: tuple[Path, Path], tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(written[0])
+    frame.insert(len(frame.columns) - 1, "speaker", "Anna")
+    frame.to_csv(tmp_path / "t.csv", index=False, encoding="utf-8-sig")  # as spreadsheets do
+    found, before = read_timeline(tmp_path / "t.csv").columns(), read_timeline(written[0]).columns()
+    assert list(found) == list(before)
+    assert found["note"].tolist() == before["note"].tolist()
+
+
 @pytest.mark.parametrize("form", [0, 1])
 def test_a_file_cut_off_in_a_row_is_read_up_to_there(written: tuple[Path, Path], tmp_path: Path, form: int) -> None:
     whole = written[form].read_bytes()
