@@ -225,8 +225,15 @@ def test_utterances_are_drawn_where_there_are_no_hops(written: tuple[Path, Path]
 def test_audio_of_another_length_is_refused(written: tuple[Path, Path], demo: Demo, tmp_path: Path) -> None:
     samples, rate_hz = demo
     soundfile.write(tmp_path / "short.wav", samples[: 5 * rate_hz], rate_hz)
-    with pytest.raises(TimelineError, match=r"is 5\.0 s long, the timeline"):
-        listen(tmp_path / "short.wav", read_timeline(written[0]))
+    soundfile.write(tmp_path / "long.wav", samples[: 40 * rate_hz], rate_hz)
+    timeline = read_timeline(written[0])
+    utterances = timeline.part(~timeline.hops)
+    for drawn in (timeline, utterances):
+        with pytest.raises(TimelineError, match=r"is 5\.0 s long, the timeline"):
+            listen(tmp_path / "short.wav", drawn)
+    with pytest.raises(TimelineError, match=r"is 40\.0 s long, the timeline"):
+        listen(tmp_path / "long.wav", timeline)
+    assert listen(tmp_path / "long.wav", utterances).duration_s == pytest.approx(40)
 
 
 def test_the_command_writes_page_and_pictures_once(written: tuple[Path, Path], tmp_path: Path) -> None:
