@@ -154,7 +154,7 @@ def _tables(found: Statistics) -> str:
     }
     shares = sorted(found.shares.items(), key=lambda item: -item[1])
     transitions = sorted(found.transitions.items(), key=lambda item: -item[1])[:8]
-    longest = sorted(found.longest.items(), key=lambda item: -item[1].duration_s)
+    longest = sorted(found.longest.items(), key=lambda item: -item[1].speech_s)
     tables = (
         table("Coverage", [("audio", seconds(found.audio_s)), *((k, seconds(v)) for k, v in coverage.items())]),
         table("Scored speech", [(label, f"{share:.0%}") for label, share in shares if share >= 0.005]),
@@ -167,7 +167,10 @@ def _tables(found: Statistics) -> str:
                 ("90th percentile", number(found.valence_p90)),
             ],
         ),
-        table("Longest stretch", [(k, f"{seconds(e.duration_s)} at {seconds(e.start_s)}") for k, e in longest]),
+        table(
+            "Longest stretch, without pauses",
+            [(k, f"{seconds(e.speech_s)} from {seconds(e.start_s)} on") for k, e in longest],
+        ),
         table("Transitions", [(f"{a} → {b}", str(n)) for (a, b), n in transitions]),
     )
     return f'<div class="tables">{"".join(tables)}</div>'

@@ -15,12 +15,14 @@ from realtime_ser.timeline.segments import Lane, lanes
 
 @dataclass(frozen=True)
 class Episode:
-    """A stretch in which something held."""
+    """A stretch in which something held of all speech."""
 
     file: str
     channel: int
     start_s: float
     end_s: float
+    speech_s: float
+    """Without the pauses in it."""
 
     @property
     def duration_s(self) -> float:
@@ -45,7 +47,7 @@ class Statistics:
     transitions: Mapping[tuple[str, str], int]
     """How often one label followed another; a pause or doubt between them does not matter, a gap does."""
     longest: Mapping[str, Episode]
-    """The longest stretch of each label."""
+    """The stretch of each label with the most speech; a pause does not end one, doubt or a gap does."""
     arousal_mean: float
     arousal_p90: float
     valence_mean: float
@@ -101,9 +103,10 @@ def _episodes(timeline: Timeline, found_in: list[Lane], holds: NDArray[np.bool_]
         edges = np.flatnonzero(np.diff(held, prepend=False, append=False))
         for first, end in zip(edges[::2], edges[1::2], strict=True):
             those = rows[first:end]
-            if float(seconds[those].sum()) >= least_s:
+            speech_s = float(seconds[those].sum())
+            if speech_s >= least_s:
                 start_s, end_s = float(lane.start_s[those[0]]), float(lane.end_s[those[-1]])
-                found.append(Episode(lane.file, lane.channel, start_s, end_s))
+                found.append(Episode(lane.file, lane.channel, start_s, end_s, speech_s))
     return found
 
 
@@ -126,7 +129,7 @@ def _longest(timeline: Timeline, found_in: list[Lane]) -> dict[str, Episode]:
     longest = {}
     for label in timeline.labels:
         if found := _episodes(timeline, found_in, (timeline.state == "speech") & (timeline.label == label), 0.0):
-            longest[label] = max(found, key=lambda e: e.duration_s)
+            longest[label] = max(found, key=lambda e: e.speech_s)
     return longest
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from realtime_ser.errors import TimelineError
 from realtime_ser.timeline.read import read_timeline
+from realtime_ser.timeline.report import report
 from realtime_ser.timeline.segments import lanes, segments
 from realtime_ser.timeline.statistics import episodes, statistics
 
@@ -64,8 +65,18 @@ def test_by_hand(by_hand: Path) -> None:
     assert found.shares == pytest.approx({"calm": 2.25 / 3.5, "wild": 1.25 / 3.5})
     assert found.transitions == {("calm", "wild"): 1}  # over the pause, not over the gap
     assert (found.longest["wild"].start_s, found.longest["wild"].end_s) == (1.65, 3.45)
+    assert found.longest["wild"].speech_s == pytest.approx(1.25)
     assert found.arousal_mean == pytest.approx((0.1 + 0.2 * 0.25 + 0.9 * 0.25 + 0.8 + 0.7 * 0.25 + 0) / 3.75)
     assert found.arousal_p90 == 0.8  # a fifteenth of the speech is above it
+
+
+def test_the_longest_stretch_is_that_with_the_most_speech(by_hand: Path) -> None:
+    often = [spoken(0, 1, "calm"), silent(1, 600), spoken(600, 601, "calm"), spoken(601, 602, "wild")]
+    by_hand.write_text("\n".join([HEADER, *often, spoken(602, 605, "calm")]) + "\n")
+    timeline = read_timeline(by_hand)
+    longest = statistics(timeline).longest["calm"]
+    assert (longest.start_s, longest.end_s, longest.speech_s) == (602, 605, 3)
+    assert "<th>calm</th><td>3.0 s from 10.0 min on</td>" in report([timeline])
 
 
 def test_episodes_go_over_pauses_and_end_at_gaps(by_hand: Path) -> None:
