@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from realtime_ser.errors import SettingsError, SinkError, TimelineError
+from realtime_ser.timeline.names import short_names
 from realtime_ser.timeline.read import Timeline
 from realtime_ser.timeline.segments import Segment, lanes, segments
 
@@ -224,7 +225,7 @@ def write_elan(timeline: Timeline, path: Path) -> None:
 
 
 def write_audformat(timeline: Timeline, path: Path) -> None:
-    """A folder that `audformat.Database.load` opens: one segmented table `emotion`."""
+    """A folder that `audformat.Database.load` opens: a segmented table `emotion`, or `emotion.1`, … of each channel."""
     import audformat
     import pandas
 
@@ -235,31 +236,34 @@ def write_audformat(timeline: Timeline, path: Path) -> None:
     database.schemes["state"] = audformat.Scheme(labels=["speech", "abstain"])
     for name, low in (("confidence", 0.0), ("arousal", -1.0), ("valence", -1.0)):
         database.schemes[name] = audformat.Scheme("float", minimum=low, maximum=1.0)
-    found = list(_spoken(timeline))
-    index = audformat.segmented_index(
-        [s.file for s in found],
-        pandas.to_timedelta([s.start_s for s in found], unit="s"),
-        pandas.to_timedelta([s.end_s for s in found], unit="s"),
-    )
-    database["emotion"] = audformat.Table(index)
-    columns: dict[str, list[Any]] = {
-        "label": [s.label or None for s in found],
-        "state": [s.state for s in found],
-        "confidence": [s.confidence for s in found],
-        "arousal": [s.arousal for s in found],
-        "valence": [s.valence for s in found],
-    }
-    for name, values in columns.items():
-        database["emotion"][name] = audformat.Column(scheme_id=name)
-        database["emotion"][name].set(values)
+    spoken = list(_spoken(timeline))
+    for channel in sorted(set(timeline.channel.tolist())) or [0]:
+        found = [s for s in spoken if s.channel == channel]
+        index = audformat.segmented_index(
+            [s.file for s in found],
+            pandas.to_timedelta([s.start_s for s in found], unit="s"),
+            pandas.to_timedelta([s.end_s for s in found], unit="s"),
+        )
+        table = database[f"emotion.{channel}" if channel else "emotion"] = audformat.Table(index)
+        columns: dict[str, list[Any]] = {
+            "label": [s.label or None for s in found],
+            "state": [s.state for s in found],
+            "confidence": [s.confidence for s in found],
+            "arousal": [s.arousal for s in found],
+            "valence": [s.valence for s in found],
+        }
+        for name, values in columns.items():
+            table[name] = audformat.Column(scheme_id=name)
+            table[name].set(values)
     database.save(str(path))
 
 
 def write_emotionml(timeline: Timeline, path: Path) -> None:
     """W3C EmotionML 1.0 with the labels as its own vocabulary; dimensions run from 0 to 1 there.
 
-    Where each is stands in a media fragment (its `start` and `end` are times of day). Valid against the W3C's schema:
-    `EMOTIONML_XSD=emotionml.xsd pytest tests/timeline` with the schema from https://www.w3.org/TR/emotionml/.
+    Where each is stands in a media fragment, its channel as the track (its `start` and `end` are times of day). Valid
+    against the W3C's schema: `EMOTIONML_XSD=emotionml.xsd pytest tests/timeline` with the schema from
+    https://www.w3.org/TR/emotionml/.
     """
     ElementTree.register_namespace("", _EMOTIONML)
 
@@ -284,7 +288,7 @@ def write_emotionml(timeline: Timeline, path: Path) -> None:
         for name, number in (("arousal", s.arousal), ("valence", s.valence)):
             if math.isfinite(number):
                 ElementTree.SubElement(emotion, tag("dimension"), {"name": name, "value": f"{(number + 1) / 2:.4f}"})
-        place = f"{quote(s.file)}#t={s.start_s:.3f},{s.end_s:.3f}"
+        place = f"{quote(s.file)}#t={s.start_s:.3f},{s.end_s:.3f}" + (f"&track={s.channel}" if s.channel else "")
         ElementTree.SubElement(emotion, tag("reference"), {"uri": place, "role": "expressedBy"})
     ElementTree.indent(root)
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
@@ -296,11 +300,18 @@ def _token(label: str) -> str:
 
 
 def write_rttm(timeline: Timeline, path: Path) -> None:
-    """NIST's rich transcription time marks, the label in the place of the speaker."""
+    """NIST's rich transcription time marks, the label in the place of the speaker.
+
+    Recordings are called by their names, without suffixes if they differ without them.
+    """
     rows = []
+    # What follows a suffix is the run.
+    stems = {file: re.sub(r"\.\w+(?=( \(\d+\))?$)", "", file) for file in dict.fromkeys(timeline.file)}
+    if len(set(stems.values())) < len(stems):
+        stems = {file: file for file in stems}
+    names = short_names(stems.values())
     for s in _spoken(timeline):
-        name = re.sub(r"\.\w+(?=( \(\d+\))?$)", "", Path(s.file).name)  # what follows a suffix is the run
-        name = re.sub(r"\s", "_", name) or "-"
+        name = re.sub(r"\s", "_", names[stems[s.file]]) or "-"
         label = re.sub(r"\s", "_", s.label) or "unsure"
         rows.append(
             f"SPEAKER {name} {max(1, s.channel)} {s.start_s:.3f} {s.duration_s:.3f} <NA> <NA> {label} "

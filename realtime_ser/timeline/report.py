@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from realtime_ser.errors import SettingsError
 from realtime_ser.stages.model import models_folder
 from realtime_ser.timeline.colours import colours_of
+from realtime_ser.timeline.names import short_names
 from realtime_ser.timeline.read import Timeline
 from realtime_ser.timeline.segments import Lane, lanes
 from realtime_ser.timeline.sound import Sound
@@ -40,10 +41,11 @@ def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
         raise SettingsError("plotly is not installed", "pip install 'realtime-ser[report]'") from None
     sections: list[str] = []
     data: list[dict[str, Any]] = []
+    names = short_names(file for timeline in timelines for file in timeline.file)
     for timeline in timelines:
         sections.append("<div>")
         for lane in lanes(timeline):
-            name = Path(lane.file).name + (f", channel {lane.channel}" if lane.channel else "")
+            name = names[lane.file] + (f", channel {lane.channel}" if lane.channel else "")
             sections.append(
                 f"<section><h2>{html.escape(name)}</h2>"
                 f'<div class="plot"><div id="lane{len(data)}"></div><div class="cursor"></div></div>'
@@ -52,14 +54,14 @@ def report(timelines: Sequence[Timeline], heard: Sound | None = None) -> str:
             data.append(_packed(timeline, lane, heard if timeline is timelines[0] else None))
         sections.append("</div>")
     problems = [f"{t.path}: {problem}" for t in timelines for problem in t.problems]
-    names = ", ".join(dict.fromkeys(t.path.name for t in timelines))
+    title = ", ".join(dict.fromkeys(t.path.name for t in timelines))
     # No tag or comment in a name may end the script.
     lanes_script = "const LANES = " + json.dumps(data).replace("<", "\\u003c") + ";\n"
     scripts = get_plotlyjs(), lanes_script + (_PAGE / "report.js").read_text(encoding="utf-8")
     fields = {
         # Were a tag to get in after all, the browser would run nothing but these two scripts, and fetch nothing.
         "scripts_allowed": " ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
-        "title": html.escape(f"Emotion timeline: {names}"),
+        "title": html.escape(f"Emotion timeline: {title}"),
         "subtitle": html.escape(_subtitle(timelines[0])),
         "problems": "".join(f'<p class="problem">{html.escape(problem)}</p>' for problem in problems),
         "player": _player(heard),

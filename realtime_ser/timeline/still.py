@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from realtime_ser.errors import SettingsError, SinkError
 from realtime_ser.timeline.colours import colours_of
+from realtime_ser.timeline.names import short_names
 from realtime_ser.timeline.read import Timeline
 from realtime_ser.timeline.segments import Lane, lanes
 from realtime_ser.timeline.sound import Sound
@@ -78,7 +79,7 @@ def _draw(timeline: Timeline, lane: Lane, kind: str, panel: Any) -> None:
     if kind == "band":
         panel.stackplot(at_s, [steps(c, 0.0) for c in columns], labels=names, colors=colours, linewidth=0)
         panel.set(ylim=(0, 1), ylabel="all")
-        name = Path(lane.file).name + (f", channel {lane.channel}" if lane.channel else "")
+        name = short_names(timeline.file)[lane.file] + (f", channel {lane.channel}" if lane.channel else "")
         panel.set_title(name, fontsize=10, parse_math=False)
     elif kind == "lines":
         for column, colour in zip(columns, colours, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -102,12 +102,29 @@ def test_elan(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None
 def test_audformat(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
     audformat = pytest.importorskip("audformat")
     export(timeline, "audformat", tmp_path / "db")
-    frame = audformat.Database.load(str(tmp_path / "db"))["emotion"].get().reset_index()
-    assert frame["file"].tolist() == ["call, one.wav"] * len(spoken)
-    np.testing.assert_allclose(frame["start"].dt.total_seconds(), [s.start_s for s in spoken], atol=1e-6)
-    np.testing.assert_allclose(frame["end"].dt.total_seconds(), [s.end_s for s in spoken], atol=1e-6)
-    np.testing.assert_allclose(frame["arousal"], [s.arousal for s in spoken])
-    assert frame["label"].astype(object).where(frame["label"].notna(), "").tolist() == [s.label for s in spoken]
+    database = audformat.Database.load(str(tmp_path / "db"))
+    assert list(database.tables) == ["emotion.1", "emotion.2"]
+    for channel in (1, 2):
+        frame, mine = database[f"emotion.{channel}"].get().reset_index(), [s for s in spoken if s.channel == channel]
+        assert frame["file"].tolist() == ["call, one.wav"] * len(mine)
+        np.testing.assert_allclose(frame["start"].dt.total_seconds(), [s.start_s for s in mine], atol=1e-6)
+        np.testing.assert_allclose(frame["end"].dt.total_seconds(), [s.end_s for s in mine], atol=1e-6)
+        np.testing.assert_allclose(frame["arousal"], [s.arousal for s in mine])
+        assert frame["label"].astype(object).where(frame["label"].notna(), "").tolist() == [s.label for s in mine]
+
+
+def test_the_same_in_both_channels_is_in_both_tables(timeline: Timeline, tmp_path: Path) -> None:
+    audformat = pytest.importorskip("audformat")
+    one = timeline.part(timeline.channel == 1)
+    columns = {f.name: getattr(one, f.name) for f in fields(one) if isinstance(getattr(one, f.name), np.ndarray)}
+    dual = replace(one, **{name: np.concatenate((values, values)) for name, values in columns.items()})
+    dual.channel[len(one) :] = 2
+    export(dual, "audformat", tmp_path / "dual")
+    database = audformat.Database.load(str(tmp_path / "dual"))
+    assert database["emotion.1"].df.equals(database["emotion.2"].df)
+    export(replace(one, channel=0 * one.channel), "audformat", tmp_path / "mono")
+    database = audformat.Database.load(str(tmp_path / "mono"))
+    assert list(database.tables) == ["emotion"]
 
 
 def test_emotionml(timeline: Timeline, spoken: list[Segment], tmp_path: Path) -> None:
@@ -120,7 +137,7 @@ def test_emotionml(timeline: Timeline, spoken: list[Segment], tmp_path: Path) ->
     assert vocabularies == {"labels": list(timeline.labels), "affect": ["arousal", "valence"]}
     emotions = list(root.iter(f"{space}emotion"))
     assert [e.find(f"{space}reference").get("uri") for e in emotions] == [
-        f"call%2C%20one.wav#t={s.start_s:.3f},{s.end_s:.3f}" for s in spoken
+        f"call%2C%20one.wav#t={s.start_s:.3f},{s.end_s:.3f}&track={s.channel}" for s in spoken
     ]
     for emotion, s in zip(emotions, spoken, strict=True):
         assert [c.get("name") for c in emotion.iter(f"{space}category")] == ([s.label] if s.label else [])
@@ -216,7 +233,8 @@ def test_a_database_is_replaced_once_the_new_one_is_in_its_place(
     audformat = pytest.importorskip("audformat")
     path = tmp_path / "db"
     export(timeline, "audformat", path)
-    before = len(audformat.Database.load(str(path))["emotion"])
+    channels = ["emotion.1", "emotion.2"]
+    assert list(audformat.Database.load(str(path)).tables) == channels
     first = timeline.part(timeline.channel == 1)
     move = Path.replace
 
@@ -229,12 +247,12 @@ def test_a_database_is_replaced_once_the_new_one_is_in_its_place(
         patched.setattr(Path, "replace", fails)
         with pytest.raises(SinkError, match=r"cannot be written \(input/output error\)"):
             export(first, "audformat", path, overwrite=True)
-    assert len(audformat.Database.load(str(path))["emotion"]) == before
+    assert list(audformat.Database.load(str(path)).tables) == channels
     export(first, "audformat", path, overwrite=True)
-    assert 0 < len(audformat.Database.load(str(path))["emotion"]) < before
+    assert list(audformat.Database.load(str(path)).tables) == channels[:1]
     monkeypatch.chdir(path)
     export(timeline, "audformat", Path(), overwrite=True)
-    assert len(audformat.Database.load(str(path))["emotion"]) == before
+    assert list(audformat.Database.load(str(path)).tables) == channels
     assert [p.name for p in tmp_path.iterdir()] == ["db"]
 
 
@@ -288,6 +306,28 @@ def test_rttm_tells_two_sessions_apart(timeline: Timeline, tmp_path: Path) -> No
     export(replace(timeline, file=half), "rttm", tmp_path / "t.rttm")
     rows = [line.split() for line in (tmp_path / "t.rttm").read_text().splitlines()]
     assert {(row[1], row[2]) for row in rows} == {("call,_one", "1"), ("call,_one_(2)", "2")}
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (("anna/1.wav", "ben/1.wav"), ("anna/1", "ben/1")),
+        (("day/a.wav", "day/a.flac"), ("a.wav", "a.flac")),
+        (("/x/day one/1.wav", "/x/2.wav"), ("1", "2")),
+        (("1.wav", "day/1.wav"), ("1", "day/1")),
+        (("x/day/1.wav", "y/day/1.wav"), ("x/day/1", "y/day/1")),
+    ],
+)
+def test_recordings_of_one_name_stay_two(
+    timeline: Timeline, tmp_path: Path, files: tuple[str, str], names: tuple[str, str]
+) -> None:
+    both = replace(timeline, file=np.array([files[channel - 1] for channel in timeline.channel], object))
+    export(both, "rttm", tmp_path / "t.rttm")
+    rows = [line.split() for line in (tmp_path / "t.rttm").read_text().splitlines()]
+    assert {(row[2], row[1]) for row in rows} == {("1", names[0]), ("2", names[1])}
+    page = report([both])
+    for file, name in zip(files, names, strict=True):
+        assert f"<h2>{name.removesuffix(Path(file).suffix)}{Path(file).suffix}, channel" in page
 
 
 def test_the_command_writes_beside_the_timeline_and_refuses_nonsense(written: tuple[Path, Path]) -> None:
