@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from realtime_ser.errors import SettingsError, SinkError
 from realtime_ser.timeline.colours import colours_of
 from realtime_ser.timeline.names import short_names
-from realtime_ser.timeline.read import Timeline
+from realtime_ser.timeline.read import Floats, Timeline
 from realtime_ser.timeline.segments import Lane, lanes
 from realtime_ser.timeline.sound import Sound
 
-_MOST_POINTS = 4_000
+_MOST_STEPS = 1_400
+"""As many as the panels have pixels."""
 
 
 def draw_still(timeline: Timeline, path: Path, sound: Sound | None = None) -> None:
@@ -63,31 +63,27 @@ def draw_still(timeline: Timeline, path: Path, sound: Sound | None = None) -> No
 
 
 def _draw(timeline: Timeline, lane: Lane, kind: str, panel: Any) -> None:
-    every = max(1, len(lane.rows) // _MOST_POINTS)
-    rows, start_s, end_s = lane.rows[::every], lane.start_s[::every], lane.end_s[::every]
-    scores = timeline.trace[rows]
-    spoken = np.isfinite(scores[:, 0])
-    # Each row as a step from its start to its end; what is not speech is a hole.
-    at_s = np.stack((start_s, end_s), axis=1).ravel()
+    edges_s = _edges(lane)
+    at_s = np.stack((edges_s[:-1], edges_s[1:]), axis=1).ravel()
 
-    def steps(values: NDArray[np.float64], hole: float) -> NDArray[np.float64]:
-        return np.where(spoken, values, hole).repeat(2)
+    def steps(column: Floats) -> Floats:
+        return _means(lane, column[lane.rows], edges_s).repeat(2)
 
     colours = colours_of(timeline.labels)
     names = [label.replace("$", r"\$") for label in timeline.labels]  # else mathematics
-    columns = [scores[:, i] for i in range(len(timeline.labels))]
+    columns = [steps(column) for column in timeline.trace.T]
     if kind == "band":
-        panel.stackplot(at_s, [steps(c, 0.0) for c in columns], labels=names, colors=colours, linewidth=0)
+        panel.stackplot(at_s, np.nan_to_num(columns), labels=names, colors=colours, linewidth=0)
         panel.set(ylim=(0, 1), ylabel="all")
         name = short_names(timeline.file)[lane.file] + (f", channel {lane.channel}" if lane.channel else "")
         panel.set_title(name, fontsize=10, parse_math=False)
     elif kind == "lines":
         for column, colour in zip(columns, colours, strict=True):
-            panel.plot(at_s, steps(column, np.nan), color=colour, linewidth=1)
+            panel.plot(at_s, column, color=colour, linewidth=1)
         panel.set(ylim=(0, 1), ylabel="each")
     else:
         for name, colour in (("arousal", "#e5484d"), ("valence", "#3b82f6")):
-            panel.plot(at_s, steps(getattr(timeline, name)[rows], np.nan), color=colour, label=name, linewidth=1)
+            panel.plot(at_s, steps(getattr(timeline, name)), color=colour, label=name, linewidth=1)
         panel.set(ylim=(-1, 1), ylabel="affect")
         panel.legend(loc="upper right", fontsize=7, frameon=False, ncols=2)
     panel.grid(alpha=0.3)
@@ -99,6 +95,27 @@ def _draw(timeline: Timeline, lane: Lane, kind: str, panel: Any) -> None:
         panel.axvline(timeline.start_s[i], color="black", linewidth=0.8)
         if kind == "band":
             panel.annotate("⚑", (timeline.start_s[i], 1), ha="left", va="bottom", fontsize=9)
+
+
+def _edges(lane: Lane) -> Floats:
+    """Between the steps to draw: where rows begin and end, or as many as can be seen."""
+    edges_s = np.unique(np.append(0.0, (lane.start_s, lane.end_s)))
+    return edges_s if len(edges_s) <= _MOST_STEPS else np.linspace(0.0, edges_s[-1], _MOST_STEPS + 1)
+
+
+def _means(lane: Lane, values: Floats, edges_s: Floats) -> Floats:
+    """Of rows' values from edge to edge, by the seconds of each that has one; NaN where none has."""
+    has = np.isfinite(values)
+    seconds = np.where(has, lane.end_s - lane.start_s, 0.0)
+    at_s = np.append(0.0, np.stack((lane.start_s, lane.end_s), axis=1))
+
+    def between(amounts: Floats) -> Floats:
+        told = np.cumsum(amounts)
+        return np.diff(np.interp(edges_s, at_s, np.append(0.0, np.stack((told - amounts, told), axis=1))))
+
+    heard_s = between(seconds)
+    sums = between(seconds * np.where(has, values, 0.0))
+    return np.divide(sums, heard_s, out=np.full(len(heard_s), np.nan), where=heard_s > 1e-6)
 
 
 def _draw_sound(sound: Sound, panel: Any) -> None:

@@ -22,6 +22,7 @@ from realtime_ser.timeline.segments import lanes
 from realtime_ser.timeline.sound import listen
 from realtime_ser.timeline.still import draw_still
 from tests.cli.program import one_line, program
+from tests.timeline.test_statistics import HEADER, by_utterance, silent, spoken
 
 pytest.importorskip("plotly")
 pytest.importorskip("matplotlib")
@@ -220,6 +221,32 @@ def test_utterances_are_drawn_where_there_are_no_hops(written: tuple[Path, Path]
     for name, drawn in (("utterances", utterances), ("nothing", utterances.part(utterances.event == "gap"))):
         draw_still(drawn, tmp_path / f"{name}.svg")
     assert (tmp_path / "utterances.svg").stat().st_size > (tmp_path / "nothing.svg").stat().st_size + 1_000
+
+
+HOURS = [
+    row
+    for at_s in range(0, 7000, 250)
+    for row in (*(silent(at_s + k / 4, at_s + (k + 1) / 4) for k in range(996)), spoken(at_s + 249, at_s + 250, "calm"))
+]
+UTTERANCES = [by_utterance(1, 2, "calm", 0.1), by_utterance(8, 9, "calm", 0.1)]
+MARKER = f"a.wav,1,1,marker,{19 * ','}hello"
+
+
+@pytest.mark.parametrize(
+    ("rows", "stretches"),
+    [(HOURS, 28), (UTTERANCES, 2), ([MARKER], 0)],
+    ids=["hours", "utterances", "a marker"],
+)
+def test_a_still_shows_all_speech_and_no_other(tmp_path: Path, rows: list[str], stretches: int) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    table, still = tmp_path / "t.csv", tmp_path / "t.png"
+    table.write_text("\n".join([HEADER, *rows]) + "\n")
+    draw_still(read_timeline(table), still)
+    pixels = image.imread(still)
+    green = pixels[..., 1] > pixels[..., 0] + 0.1  # "calm"
+    begins = np.diff(green, axis=1, prepend=False) & green
+    for panel in np.split(begins, [len(begins) // 2]):  # the band, and the lines
+        assert panel.sum(axis=1)[panel.shape[0] // 10 :].max() == stretches
 
 
 def test_audio_of_another_length_is_refused(written: tuple[Path, Path], demo: Demo, tmp_path: Path) -> None:
