@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -28,6 +29,13 @@ pytest.importorskip("plotly")
 pytest.importorskip("matplotlib")
 
 Demo = tuple[NDArray[np.int16], int]
+HOURS = [
+    row
+    for at_s in range(0, 7000, 250)
+    for row in (*(silent(at_s + k / 4, at_s + (k + 1) / 4) for k in range(996)), spoken(at_s + 249, at_s + 250, "calm"))
+]
+UTTERANCES = [by_utterance(1, 2, "calm", 0.1), by_utterance(8, 9, "calm", 0.1)]
+MARKER = f"a.wav,1,1,marker,{19 * ','}hello"
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +134,31 @@ def test_zooming_in_shows_more(browser: Any, page: Path) -> None:
     until(browser, f"{step} < {before / 3}")
     seen = browser.execute_script("return document.getElementById('lane0').data[0].x")
     assert seen[0] == pytest.approx(2)
-    assert seen[-1] < 6
+    assert seen[-1] == pytest.approx(6)
     browser.execute_script("Plotly.relayout('lane0', {'xaxis.autorange': true})")
     until(browser, f"{step} > {before * 0.9}")
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_speech_that_is_shorter_than_a_pixel_has_lines_and_a_time(browser: Any, tmp_path: Path) -> None:
+    table, path = tmp_path / "t.csv", tmp_path / "t.html"
+    table.write_text("\n".join([HEADER, *HOURS]) + "\n")
+    path.write_text(report([read_timeline(table)]), encoding="utf-8")
+    size(browser, 1280, "light")
+    browser.get(path.as_uri())
+    until(browser, "document.getElementById('lane0')._fullLayout !== undefined")
+    for name in ("calm", "arousal"):
+        trace = f"document.getElementById('lane0').data.filter((t) => t.name === '{name}' && !t.stackgroup)[0]"
+        x, y = browser.execute_script(f"const t = {trace}; return [t.x, t.y]")
+        ends = [
+            (x[i], x[i + 1]) for i in range(len(x) - 1) if y[i] is not None and y[i] == y[i + 1] and x[i] < x[i + 1]
+        ]
+        assert len(ends) == 28
+    browser.execute_script("Plotly.Fx.hover('lane0', {xval: 3749}, ['xy'])")
+    told = until(browser, "[...document.querySelectorAll('.hoverlayer .legendtext')].map((t) => t.textContent)")
+    assert re.match(r"1:02:\d\d\.\d$", told[0])
+    assert [text for text in told if "calm" in text] == ["calm : 50%"]
     assert browser.get_log("browser") == []
 
 
@@ -221,15 +251,6 @@ def test_utterances_are_drawn_where_there_are_no_hops(written: tuple[Path, Path]
     for name, drawn in (("utterances", utterances), ("nothing", utterances.part(utterances.event == "gap"))):
         draw_still(drawn, tmp_path / f"{name}.svg")
     assert (tmp_path / "utterances.svg").stat().st_size > (tmp_path / "nothing.svg").stat().st_size + 1_000
-
-
-HOURS = [
-    row
-    for at_s in range(0, 7000, 250)
-    for row in (*(silent(at_s + k / 4, at_s + (k + 1) / 4) for k in range(996)), spoken(at_s + 249, at_s + 250, "calm"))
-]
-UTTERANCES = [by_utterance(1, 2, "calm", 0.1), by_utterance(8, 9, "calm", 0.1)]
-MARKER = f"a.wav,1,1,marker,{19 * ','}hello"
 
 
 @pytest.mark.parametrize(

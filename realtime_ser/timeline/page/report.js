@@ -29,11 +29,14 @@ function firstAfter(ends, time) {
   return low;
 }
 
-// Means over `bins` equal parts of a view: of speech alone; a part without speech has none.
+// Means over `bins` equal parts of a view: of speech alone; a part without speech has none. Each stands where its part
+// begins, and the last before a part without once more where it ends: a line has two ends.
 function reduce(lane, from, to, bins) {
   const n = lane.labels.length, width = (to - from) / bins;
   const x = [], scores = lane.labels.map(() => []), arousal = [], valence = [], level = [];
-  let row = firstAfter(lane.end, from);
+  const columns = [...scores, arousal, valence, level];
+  const push = (at, means) => { x.push(at); columns.forEach((column, j) => column.push(means[j])); };
+  let row = firstAfter(lane.end, from), before = columns.map(() => null);
   for (let bin = 0; bin < bins; bin++) {
     const begin = from + bin * width, end = begin + width;
     const sums = new Float64Array(n + 2);
@@ -49,12 +52,13 @@ function reduce(lane, from, to, bins) {
       spoken += share;
     }
     while (row < lane.end.length && lane.end[row] <= end) row++;
-    x.push(begin);
-    for (let j = 0; j < n; j++) scores[j].push(spoken ? sums[j] / spoken : null);
-    arousal.push(spoken ? sums[n] / spoken : null);
-    valence.push(spoken ? sums[n + 1] / spoken : null);
-    level.push(heard ? loud / heard : null);
+    const means = [...sums].map((sum) => spoken ? sum / spoken : null);
+    means.push(heard ? loud / heard : null);
+    if (means.some((mean, j) => mean === null && before[j] !== null)) push(begin, before);
+    push(begin, means);
+    before = means;
   }
+  push(to, before);
   return { x, scores, arousal, valence, level };
 }
 
@@ -73,7 +77,12 @@ function ticks(from, to) {
 
 function traces(lane, view) {
   const common = { x: view.x, type: "scatter", mode: "lines", hoverinfo: "x+y+name" };
-  const found = [];
+  // Nothing but the first line under the pointer: Plotly's own is in seconds.
+  const text = view.x.map((at) => clock(at) + "." + Math.floor(10 * (at % 1)));
+  const found = ["y", "y2", "y3", "y4", ...(lane.pitch ? ["y6"] : [])].map((yaxis) => ({
+    ...common, yaxis, y: text.map(() => 0), text, hovertemplate: "<b>%{text}</b><extra></extra>", name: "time",
+    showlegend: false, line: { width: 0 },
+  }));
   lane.labels.forEach((label, i) => found.push({
     ...common, name: label, legendgroup: label, stackgroup: "all", y: view.scores[i].map((v) => v === null ? 0 : v),
     line: { width: 0, shape: "hv", color: lane.colours[i] }, fillcolor: lane.colours[i], yaxis: "y",
@@ -127,7 +136,10 @@ function layout(lane, from, to) {
     hoverlabel: { bgcolor: style.getPropertyValue("--paper"), font: { color: ink } },
     showlegend: true, legend: { orientation: "h", y: narrow ? 1.03 : 1.07, yanchor: "bottom", font: { size: narrow ? 10 : 12 } },
     dragmode: "zoom", annotations: flags,
-    xaxis: { range: [from, to], gridcolor: line, zeroline: false, anchor: image ? "y5" : "y4", ...ticks(from, to) },
+    xaxis: {
+      range: [from, to], gridcolor: line, zeroline: false, anchor: image ? "y5" : "y4", unifiedhovertitle: { text: " " },
+      ...ticks(from, to),
+    },
     yaxis: axis(0, "all", { range: [0, 1], tickformat: ".0%" }),
     yaxis2: axis(1, "each", { range: [0, 1], tickformat: ".0%" }),
     yaxis3: axis(2, "affect", { range: [-1, 1] }),
