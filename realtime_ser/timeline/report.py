@@ -129,6 +129,7 @@ def _packed(timeline: Timeline, lane: Lane, audio: Sound | None) -> dict[str, An
         ],
     }
     if audio is not None:
+        packed["heard"], packed["duration"] = audio.duration_s, max(audio.duration_s, packed["duration"])
         packed["spectrogram"] = "data:image/png;base64," + base64.b64encode(audio.spectrogram_png).decode()
         if audio.pitch_hz is not None:
             at = np.round(np.arange(len(audio.pitch_hz)) * audio.pitch_step_s, 3).tolist()

@@ -39,8 +39,10 @@ class Sound:
 def listen(path: Path, timeline: Timeline) -> Sound:
     """Decode, compress and picture a recording; raises TimelineError if its length is not the timeline's.
 
-    SourceError if it cannot be read, SettingsError if Matplotlib is not installed.
+    Or if the timeline holds several; SourceError if it cannot be read, SettingsError if Matplotlib is not installed.
     """
+    if (n := len(set(timeline.file))) > 1:
+        raise TimelineError(f"{timeline.path}: holds {n} recordings", "analyse the one to hear by itself")
     source = FileSource(path)
     resampler = Resampler(source.rate_hz, source.channels)
     blocks = [resampler.push(block) for block in source]

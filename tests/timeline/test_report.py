@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,12 +240,18 @@ def test_the_pages_data_is_the_timelines(page: Path, written: tuple[Path, Path],
     np.testing.assert_allclose(found, timeline.scores_smooth[rows], atol=0.0021)
 
 
+def lanes_of(page: str) -> list[dict[str, Any]]:
+    """What it draws."""
+    line = next(line for line in page.splitlines() if "const LANES = " in line)
+    found: list[dict[str, Any]] = json.loads(line.split("const LANES = ")[1].rstrip(";"))
+    return found
+
+
 def test_utterances_are_drawn_where_there_are_no_hops(written: tuple[Path, Path], tmp_path: Path) -> None:
     timeline = read_timeline(written[0])
     utterances = timeline.part(~timeline.hops & (timeline.channel == 1))
     assert len(lanes(utterances)[0].rows) > 3
-    line = next(line for line in report([utterances]).splitlines() if "const LANES = " in line)
-    (lane,) = json.loads(line.split("const LANES = ")[1].rstrip(";"))
+    (lane,) = lanes_of(report([utterances]))
     shown = np.frombuffer(base64.b64decode(lane["scores"]), np.uint8).reshape(-1, len(timeline.labels)) / 250
     scores = utterances.scores[utterances.trigger == "utterance"]
     np.testing.assert_allclose(shown[shown.any(axis=1)], scores, atol=0.0021)
@@ -281,7 +288,13 @@ def test_audio_of_another_length_is_refused(written: tuple[Path, Path], demo: De
             listen(tmp_path / "short.wav", drawn)
     with pytest.raises(TimelineError, match=r"is 40\.0 s long, the timeline"):
         listen(tmp_path / "long.wav", timeline)
-    assert listen(tmp_path / "long.wav", utterances).duration_s == pytest.approx(40)
+    sound = listen(tmp_path / "long.wav", utterances)
+    assert sound.duration_s == pytest.approx(40)
+    (first, _) = lanes_of(report([utterances], sound))
+    assert (first["heard"], first["duration"]) == (sound.duration_s, sound.duration_s)
+    two = replace(utterances, file=np.array([f"{channel}.wav" for channel in utterances.channel], object))
+    with pytest.raises(TimelineError, match="holds 2 recordings"):
+        listen(tmp_path / "long.wav", two)
 
 
 def test_the_command_writes_page_and_pictures_once(written: tuple[Path, Path], tmp_path: Path) -> None:

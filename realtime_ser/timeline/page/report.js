@@ -149,7 +149,7 @@ function layout(lane, from, to) {
     found.yaxis5 = axis(4, "mel band", { range: [0, 1], showticklabels: false });
     found.yaxis6 = { overlaying: "y5", side: "right", range: [0, 500], fixedrange: true, showgrid: false, showticklabels: false };
     found.images = [{
-      source: lane.spectrogram, xref: "x", yref: "y5", x: 0, y: 1, sizex: lane.duration, sizey: 1, sizing: "stretch",
+      source: lane.spectrogram, xref: "x", yref: "y5", x: 0, y: 1, sizex: lane.heard, sizey: 1, sizing: "stretch",
       layer: "below",
     }];
   }
