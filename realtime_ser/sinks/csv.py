@@ -277,6 +277,8 @@ def keep_whole_files(path: Path, labels: Sequence[str], **made_with: Any) -> lis
                 position += len(line)
             if names:
                 file.truncate(whole)
+    except csv.Error as error:
+        raise SinkError(f"{path}: has a row that is none ({error})", "begin another") from None
     except OSError as error:
         raise SinkError(f"{path}: cannot be resumed ({error.strerror})", "check the rights to it") from None
     return names[:-1]

@@ -204,6 +204,15 @@ def test_append_and_resume_go_on_in_what_a_spreadsheet_saved(tmp_path: Path) -> 
     assert path.read_bytes() == saved
 
 
+@pytest.mark.parametrize("row", [b"a\rb.wav,0.000\n", b'"' + b"x" * 200_000 + b'"\n'])
+def test_what_is_no_row_is_told_and_nothing_cut_off(tmp_path: Path, row: bytes) -> None:
+    path = part(tmp_path / "t.csv", "a.wav")
+    path.write_bytes(saved := path.read_bytes() + row)
+    with pytest.raises(SinkError, match="has a row that is none"):
+        keep_whole_files(path, LABELS)
+    assert path.read_bytes() == saved
+
+
 def test_a_timeline_whose_lines_do_not_end_as_ours_is_not_cut_off(tmp_path: Path) -> None:
     path = part(tmp_path / "t.csv", "a.wav")
     saved = path.read_bytes().replace(b"\n", b"\r")
