@@ -21,8 +21,13 @@ def compare(
     timeline: Annotated[Path, typer.Argument(help="What --csv or --jsonl wrote.")],
     labels: Annotated[
         list[Path] | None,
-        typer.Argument(help="Labels of one or more raters: Audacity, TextGrid, ELAN, audformat, CSV."),
+        typer.Argument(help="Labels of one or more raters: Audacity, TextGrid, ELAN, audformat, CSV; or a timeline."),
     ] = None,
+    tier: Annotated[str | None, typer.Option(help="Of a TextGrid or ELAN file, the tier with the labels.")] = None,
+    recording: Annotated[
+        str | None, typer.Option(help="Of a timeline of several recordings, the one in this `file`.")
+    ] = None,
+    channel: Annotated[int | None, typer.Option(help="Of a timeline of several channels, this one.", min=1)] = None,
     sample: Annotated[
         int | None, typer.Option(help="Write so many uncertain and so many random windows as clips to rate.", min=1)
     ] = None,
@@ -32,13 +37,19 @@ def compare(
 ) -> None:
     """Agreement, kappa, confusion and concordance of a timeline with human labels."""
     from realtime_ser.errors import UsageError
-    from realtime_ser.timeline.annotations import read_annotations
+    from realtime_ser.timeline.annotations import Wanted, read_annotations
     from realtime_ser.timeline.compare import compare as measure
+    from realtime_ser.timeline.compare import of_channel, only_lane
+    from realtime_ser.timeline.export import of_recording
     from realtime_ser.timeline.read import read_timeline
 
     found = read_timeline(timeline)
     for problem in found.problems:
         say(f"realtime-ser: {timeline}: {problem}", sys.stderr)
+    if recording is not None:
+        found = of_recording(found, recording)
+    if channel is not None:
+        found = of_channel(found, channel)
     if sample is not None:
         if labels or audio is None or out is None:
             raise UsageError("--sample needs --audio and --out, and no labels", "they are to be made")
@@ -46,7 +57,9 @@ def compare(
         return
     if not labels:
         raise UsageError("no labels to compare with", "give a file of them, or --sample to make one")
-    tell(measure(found, [read_annotations(path) for path in labels]), as_json)
+    lane = only_lane(found)
+    wanted = Wanted(found.labels, lane.file, lane.channel, tier, lambda line: say(f"realtime-ser: {line}", sys.stderr))
+    tell(measure(found, [read_annotations(path, wanted) for path in labels]), as_json)
 
 
 def tell(result: Comparison, as_json: bool) -> None:
@@ -68,11 +81,18 @@ def tell(result: Comparison, as_json: bool) -> None:
     )
     if result.unknown:
         say(f"labels of people that the model does not have: {printable(', '.join(result.unknown))}")
-    say(f"agreement {result.agreement:.0%}, Cohen's kappa {number(result.cohens_kappa)}, "
+    if result.tied_s:
+        say(f"{result.tied_s:.2f} s of that tied between raters, and left out of agreement and the table")
+    agreement = "–" if result.agreement != result.agreement else f"{result.agreement:.0%}"
+    say(f"agreement {agreement}, Cohen's kappa {number(result.cohens_kappa)}, "
           f"Fleiss' kappa {number(result.fleiss_kappa)}")  # fmt: skip
-    say(f"concordance: arousal {number(result.arousal_concordance)}, valence {number(result.valence_concordance)}")
-    table = Table(title="moments: people by row, timeline by column", box=None, title_justify="left")
+    say(f"concordance over {result.affect_s:.2f} s: arousal {number(result.arousal_concordance)}, "
+        f"valence {number(result.valence_concordance)}")  # fmt: skip
     used = [i for i in range(len(result.labels)) if result.confusion[i].any() or result.confusion[:, i].any()]
+    if not used:
+        return
+    say("moments: people by row, timeline by column")  # not the table's title, which is broken at the table's width
+    table = Table(box=None)
     table.add_column("")
     for i in used:
         table.add_column(printable(result.labels[i]), justify="right")

@@ -19,7 +19,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of the moments (a quarter of a second each) in which the timeline and every rater name an emotion."""
+    """Of the moments (a quarter of a second each) in which the timeline and every rater name an emotion.
+
+    Raters who gave numbers alone are no part of that; their numbers are compared.
+    """
 
     labels: tuple[str, ...]
     """The model's, then the raters' others; "Angry" is "angry"."""
@@ -29,16 +32,20 @@ class Comparison:
     only_timeline_s: float
     only_raters_s: float
     """Where one side abstains, is silent, lost, or was not rated."""
+    tied_s: float
+    """Of the compared seconds, where no label has more raters than another."""
     agreement: float
-    """With the raters' majority; ties are left out."""
+    """With the raters' majority; ties are left out, and it is NaN where all are."""
     cohens_kappa: float
     fleiss_kappa: float
     """Of all raters and the timeline together."""
     confusion: Ints
     """Shape (labels, labels): moments, majority by row, timeline by column."""
+    affect_s: float
+    """Speech, whether an emotion is named or not, in which some rater gave arousal or valence."""
     arousal_concordance: float
     valence_concordance: float
-    """NaN where no rater gave numbers."""
+    """With the mean of those who gave a number; NaN where nobody did."""
 
 
 def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Comparison:
@@ -49,7 +56,7 @@ def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Compa
     TimelineError
         If the timeline has several lanes, or nothing can be compared.
     """
-    lane = _only_lane(timeline)
+    lane = only_lane(timeline)
     heard = {label.casefold() for label in timeline.labels}
     said = {a.label.casefold() for rater in raters for a in rater}
     unknown = tuple(sorted(said - heard - {""}))
@@ -63,10 +70,16 @@ def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Compa
     mine = np.array(
         [index[label.casefold()] if ok else -1 for ok, label in zip(named, timeline.label[rows], strict=True)], np.int64
     )
-    theirs = np.stack([_on_grid(rater, middle_s, index) for rater in raters])
-    rated = (theirs >= 0).all(axis=0)
+    naming = [rater for rater in ([a for a in rater if a.label] for rater in raters) if rater]
+    theirs = np.array([_on_grid(rater, middle_s, index) for rater in naming], np.int64).reshape(len(naming), n)
+    rated = (theirs >= 0).all(axis=0) if naming else np.zeros(n, bool)
     both = named & rated
-    if not both.any():
+    affect = [
+        np.stack((np.where(row >= 0, getattr(timeline, name)[rows], np.nan), _mean(raters, name, middle_s)))
+        for name in ("arousal", "valence")
+    ]
+    given = [np.isfinite(pair).all(axis=0) for pair in affect]
+    if not (both | given[0] | given[1]).any():
         raise TimelineError(f"{timeline.path}: shares no labelled moment with the labels", "check that times agree")
     counts = np.stack([(theirs[:, both] == k).sum(axis=0) for k in range(len(labels))], axis=1)
     best = counts.argmax(axis=1)
@@ -75,32 +88,48 @@ def compare(timeline: Timeline, raters: Sequence[Sequence[Annotation]]) -> Compa
     np.add.at(confusion, (best[clear], mine[both][clear]), 1)
     together = counts.copy()
     together[np.arange(len(together)), mine[both]] += 1
-    concordances = [
-        _concordance(getattr(timeline, name)[rows][both], np.stack([_values(r, name, middle_s[both]) for r in raters]))
-        for name in ("arousal", "valence")
-    ]
     return Comparison(
         labels,
         unknown,
         compared_s=float(both.sum() * GRID_S),
         only_timeline_s=float((named & ~rated).sum() * GRID_S),
         only_raters_s=float((rated & ~named).sum() * GRID_S),
-        agreement=float(np.trace(confusion) / max(confusion.sum(), 1)),
+        tied_s=float((~clear).sum() * GRID_S),
+        agreement=float(np.trace(confusion) / confusion.sum()) if clear.any() else float("nan"),
         cohens_kappa=cohens_kappa(confusion),
         fleiss_kappa=fleiss_kappa(together),
         confusion=confusion,
-        arousal_concordance=concordances[0],
-        valence_concordance=concordances[1],
+        affect_s=float((given[0] | given[1]).sum() * GRID_S),
+        arousal_concordance=concordance(*affect[0][:, given[0]]),
+        valence_concordance=concordance(*affect[1][:, given[1]]),
     )
 
 
-def _only_lane(timeline: Timeline) -> Lane:
+def only_lane(timeline: Timeline) -> Lane:
+    """The lane of a timeline that has one; raises TimelineError for none or several, and names them."""
     found = lanes(timeline)
-    if len(found) != 1:
+    files = list(dict.fromkeys(lane.file for lane in found))
+    if not found:
+        raise TimelineError(f"{timeline.path}: has no rows", "analyse a recording")
+    if len(files) > 1:
         raise TimelineError(
-            f"{timeline.path}: has {len(found)} lanes", "export or analyse one channel of one recording"
+            f"{timeline.path}: holds {len(files)} recordings",
+            f"name one of them with --recording, such as {files[-1]!r}",
         )
+    if len(found) > 1:
+        channels = ", ".join(str(lane.channel) for lane in found)
+        raise TimelineError(f"{timeline.path}: has {len(found)} channels: {channels}", "name one with --channel")
     return found[0]
+
+
+def of_channel(timeline: Timeline, channel: int) -> Timeline:
+    """The rows of one channel alone; raises TimelineError if there are none."""
+    rows = timeline.channel == channel
+    if not rows.any():
+        known = ", ".join(map(str, sorted({*timeline.channel.tolist()} - {0})))
+        remedy = f"there are: {known}" if known else "it is of a mix: leave --channel out"
+        raise TimelineError(f"{timeline.path}: has no channel {channel}", remedy)
+    return timeline.part(rows)
 
 
 def cohens_kappa(confusion: Ints) -> float:
@@ -115,6 +144,8 @@ def cohens_kappa(confusion: Ints) -> float:
 
 def fleiss_kappa(counts: Ints) -> float:
     """Agreement beyond chance of several raters (Fleiss, 1971); counts have shape (moments, labels)."""
+    if not len(counts):
+        return float("nan")
     raters = int(counts[0].sum())
     observed = float(np.mean((np.square(counts).sum(axis=1) - raters) / (raters * (raters - 1))))
     expected = float(np.square(counts.sum(axis=0) / counts.sum()).sum())
@@ -122,7 +153,9 @@ def fleiss_kappa(counts: Ints) -> float:
 
 
 def concordance(a: Floats, b: Floats) -> float:
-    """Lin's concordance correlation coefficient (1989); NaN if neither varies."""
+    """Lin's concordance correlation coefficient (1989); NaN if neither varies, or there is nothing."""
+    if not len(a):
+        return float("nan")
     spread = a.var() + b.var() + (a.mean() - b.mean()) ** 2
     return float(2 * np.mean((a - a.mean()) * (b - b.mean())) / spread) if spread > 0 else float("nan")
 
@@ -146,7 +179,7 @@ def random_windows(timeline: Timeline, n: int, taken: Sequence[tuple[float, floa
 
 def _scored(timeline: Timeline) -> Ints:
     """The rows of its lane whose windows have a confidence."""
-    rows = _only_lane(timeline).rows
+    rows = only_lane(timeline).rows
     return rows[np.isfinite(timeline.confidence[rows])]
 
 
@@ -183,14 +216,11 @@ def _on_grid(rater: Sequence[Annotation], at_s: Floats, index: dict[str, int]) -
     return np.array([index[ordered[k].label.casefold()] if k >= 0 else -1 for k in which.tolist()], np.int64)
 
 
-def _values(rater: Sequence[Annotation], name: str, at_s: Floats) -> Floats:
-    ordered, which = _covered(rater, at_s)
-    return np.array([getattr(ordered[k], name) if k >= 0 else np.nan for k in which.tolist()], np.float64)
-
-
-def _concordance(mine: Floats, theirs: Floats) -> float:
-    """With the mean of those who gave a number."""
-    given = np.isfinite(theirs)
-    mean = np.where(given, theirs, 0.0).sum(axis=0) / np.maximum(given.sum(axis=0), 1)
-    both = given.any(axis=0) & np.isfinite(mine)
-    return concordance(mine[both], mean[both]) if both.any() else float("nan")
+def _mean(raters: Sequence[Sequence[Annotation]], name: str, at_s: Floats) -> Floats:
+    """Of the numbers that raters gave at each moment; NaN where nobody did."""
+    given = np.full((len(raters), len(at_s)), np.nan)
+    for i, rater in enumerate(raters):
+        ordered, which = _covered([a for a in rater if np.isfinite(getattr(a, name))], at_s)
+        given[i] = [getattr(ordered[k], name) if k >= 0 else np.nan for k in which.tolist()]
+    n = np.isfinite(given).sum(axis=0)
+    return np.where(n > 0, np.nansum(given, axis=0) / np.maximum(n, 1), np.nan)

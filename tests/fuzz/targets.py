@@ -148,7 +148,7 @@ def _annotations(path: Path) -> bool:
         return False
     assert found
     for one in found:
-        assert one.label
+        assert one.says_something
         assert -np.inf < one.start_s <= one.end_s < np.inf
     return True
 

@@ -13,6 +13,9 @@ from realtime_ser.session import Session
 from realtime_ser.sinks.csv import CsvSink
 from realtime_ser.sinks.jsonl import JsonLinesSink
 from realtime_ser.stages.model import Model
+from realtime_ser.timeline.annotations import Annotation
+from realtime_ser.timeline.read import Timeline, read_timeline
+from realtime_ser.timeline.segments import lanes, segments
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +39,16 @@ def written(
             sink.write(event)
         sink.close()
     return folder / "call.csv", folder / "call.jsonl"
+
+
+@pytest.fixture(scope="session")
+def timeline(written: tuple[Path, Path]) -> Timeline:
+    """The left channel alone."""
+    both = read_timeline(written[0])
+    return both.part(both.channel == 1)
+
+
+def labelled(timeline: Timeline) -> list[Annotation]:
+    """Its segments that have a label, as a rater's."""
+    (lane,) = lanes(timeline)
+    return [Annotation(s.start_s, s.end_s, s.label, s.arousal, s.valence) for s in segments(timeline, lane) if s.label]

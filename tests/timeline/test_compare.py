@@ -16,27 +16,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from realtime_ser.errors import TimelineError
-from realtime_ser.timeline.annotations import Annotation, read_annotations
-from realtime_ser.timeline.compare import cohens_kappa, compare, concordance, fleiss_kappa, most_uncertain
-from realtime_ser.timeline.export import export
+from realtime_ser.timeline.annotations import Annotation
+from realtime_ser.timeline.compare import (
+    cohens_kappa,
+    compare,
+    concordance,
+    fleiss_kappa,
+    most_uncertain,
+)
 from realtime_ser.timeline.read import Timeline, read_timeline
-from realtime_ser.timeline.segments import lanes, segments
 from realtime_ser.timeline.sound import check_length
 from tests.cli.program import one_line, program
+from tests.timeline.conftest import labelled
 
 Demo = tuple[NDArray[np.int16], int]
-
-
-@pytest.fixture(scope="module")
-def timeline(written: tuple[Path, Path]) -> Timeline:
-    """The left channel alone."""
-    both = read_timeline(written[0])
-    return both.part(both.channel == 1)
-
-
-def labelled(timeline: Timeline) -> list[Annotation]:
-    (lane,) = lanes(timeline)
-    return [Annotation(s.start_s, s.end_s, s.label, s.arousal, s.valence) for s in segments(timeline, lane) if s.label]
 
 
 @settings(max_examples=30)
@@ -130,53 +123,24 @@ def test_a_majority_of_three_counts_and_their_own_words_have_rows(timeline: Time
     assert found.agreement == 0
     tie = compare(timeline, [[Annotation(0, whole, "bored")], [Annotation(0, whole, "neutral")]])
     assert tie.confusion.sum() == 0
+    assert np.isnan(tie.agreement)
+    assert tie.tied_s == tie.compared_s > 5
 
 
-@pytest.mark.parametrize(
-    ("format_", "name"), [("audacity", "t.txt"), ("textgrid", "t.TextGrid"), ("elan", "t.eaf"), ("audformat", "t")]
-)
-def test_every_format_of_labels_is_read(timeline: Timeline, tmp_path: Path, format_: str, name: str) -> None:
-    pytest.importorskip("praatio")
-    alone = timeline.part(timeline.event != "marker")
-    alone.channel[:] = 0
-    export(alone, format_, tmp_path / name)
-    read = [a for a in read_annotations(tmp_path / name) if a.label in timeline.labels]
-    expected = labelled(timeline)
-    assert sum(a.end_s - a.start_s for a in read) == pytest.approx(sum(a.end_s - a.start_s for a in expected), abs=0.05)
-    assert compare(timeline, [read]).agreement == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("t.csv", "start,end,label\r\n0.5,1.25,müde\r\n,,\r\n"), ("t.txt", "0.5\t1.25\tmüde\r\n")],
-)
-def test_labels_saved_with_a_byte_order_mark_are_read(tmp_path: Path, name: str, content: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(content.encode("utf-8-sig"))
-    (label,) = read_annotations(path)
-    assert (label.start_s, label.end_s, label.label) == (0.5, 1.25, "müde")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "clip;start;end;label;arousal;valence\n001.wav;1250;4250;sad;0,5;\n",
-        "clip,start,end,label,arousal,valence;\n001.wav,1.250,4.250,,,;sad\n",  # all in a spreadsheet's first column
-    ],
-)
-def test_labels_separated_by_semicolons_are_told(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "labels.csv"
-    path.write_text(content)
-    with pytest.raises(TimelineError, match="separated by semicolons; save it with commas"):
-        read_annotations(path)
-
-
-@pytest.mark.parametrize("content", ["", "1\t2", "one\ttwo\tsad\n", "\x00"])
-def test_what_are_no_labels_is_told(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_text(content)
-    with pytest.raises(TimelineError, match=r"labels\.txt: "):
-        read_annotations(path)
+def test_numbers_without_a_label_are_compared_wherever_somebody_speaks(timeline: Timeline) -> None:
+    whole = timeline.duration_s
+    spoken = timeline.part(timeline.hops & (timeline.state != "no_speech"))
+    middle = float(np.median(spoken.arousal))
+    numbers = [replace(a, label="", valence=np.nan) for a in labelled(timeline)]
+    alone = compare(timeline, [numbers])
+    assert alone.compared_s == 0
+    assert np.isnan(alone.agreement)
+    assert alone.arousal_concordance > 0.8
+    assert np.isnan(alone.valence_concordance)
+    assert compare(timeline, [[Annotation(0, whole, "", middle)]]).affect_s > alone.affect_s > 5
+    beside = compare(timeline, [numbers, labelled(timeline)])
+    assert beside.agreement == 1
+    assert beside.compared_s == alone.affect_s
 
 
 def test_a_sample_can_be_rated_and_compared(tmp_path: Path, demo: Demo) -> None:
@@ -230,10 +194,36 @@ def test_a_sample_of_several_lanes_or_of_other_audio_is_refused(
     soundfile.write(voice, samples[: 6 * rate_hz], rate_hz)
     soundfile.write(empty, samples[:0], rate_hz)
     sample = ("--sample", 2, "-o", folder, "--audio")
-    one_line(program("compare", written[0], *sample, voice), 1, "has 2 lanes", "one channel of one recording")
+    one_line(program("compare", written[0], *sample, voice), 1, "has 2 channels: 1, 2: name one with --channel")
     program("replay", voice, "--speed", "max", "--csv", table)
     one_line(program("compare", table, *sample, empty), 1, "empty.wav: has no samples")
     for seconds in (3, 9):
         soundfile.write(other, samples[: seconds * rate_hz], rate_hz)
         one_line(program("compare", table, *sample, other), 1, f"other.wav: is {seconds}.0 s long, the timeline 6.0 s")
     assert not folder.exists()
+
+
+def test_one_lane_of_many_is_compared(written: tuple[Path, Path], tmp_path: Path) -> None:
+    table, many = written[0], tmp_path / "many.csv"
+    labels = tmp_path / "call.txt"
+    assert program("export", table, "--to", "audacity", "-o", labels).returncode == 0
+    one_line(program("compare", table, labels), 1, "has 2 channels: 1, 2: name one with --channel")
+    one_line(program("compare", table, labels, "--channel", 3), 1, "has no channel 3: there are: 1, 2")
+    head, *rows = table.read_text().splitlines(keepends=True)
+    many.write_text(head + "".join(rows) + "".join(rows).replace("call, one.wav", "b.wav"))
+    one_line(program("compare", many, labels), 1, "holds 2 recordings: name one of them with --recording")
+    whole = program("compare", many, labels, "--recording", "b.wav", "--channel", 2, "--json")
+    told = json.loads(whole.stdout)
+    assert told["agreement"] == 1
+    assert told["unknown"] == []
+
+
+def test_what_cannot_be_judged_is_no_disagreement(written: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("neutral", "bored"):
+        (tmp_path / name).write_text(f"0\t30\t{name}\n")
+    arguments = ("compare", written[0], "--channel", 1, tmp_path / "neutral", tmp_path / "bored")
+    told = program(*arguments).stdout
+    assert "tied between raters" in told
+    assert "agreement –, Cohen's kappa –" in told
+    assert json.loads(program(*arguments, "--json").stdout)["agreement"] is None
+    assert "\nmoments: people by row, timeline by column\n" in program(*arguments[:5]).stdout
