@@ -29,7 +29,8 @@ def compare(
     ] = None,
     channel: Annotated[int | None, typer.Option(help="Of a timeline of several channels, this one.", min=1)] = None,
     sample: Annotated[
-        int | None, typer.Option(help="Write so many uncertain and so many random windows as clips to rate.", min=1)
+        int | None,
+        typer.Option(help="Write clips to rate: so many of its least sure labels, and so many random ones.", min=1),
     ] = None,
     audio: Annotated[Path | None, typer.Option(help="The recording, for --sample.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="A new folder, for --sample.")] = None,
@@ -107,26 +108,31 @@ def write_sample(timeline: Timeline, n: int, audio: Path, out: Path) -> None:
     Raises
     ------
     TimelineError
-        If the timeline has several lanes, or another length than the audio.
+        If the timeline has several lanes, names no emotion, or has another length than the audio.
     SinkError
         If the folder exists, or cannot be written.
     SourceError
-        If the audio cannot be read, or there is none.
+        If the audio cannot be read, there is none, or not the timeline's channel.
     """
     import numpy as np
     import soundfile
 
-    from realtime_ser.errors import SinkError, SourceError
+    from realtime_ser.errors import SinkError, SourceError, TimelineError
     from realtime_ser.sources.file import FileSource
-    from realtime_ser.timeline.compare import most_uncertain, random_windows
+    from realtime_ser.timeline.compare import most_uncertain, only_lane, random_windows
     from realtime_ser.timeline.sound import check_length
 
     source = FileSource(audio)
+    channel = only_lane(timeline).channel
+    if channel > source.channels:
+        raise SourceError(f"{audio}: has no channel {channel}", "give the recording that the timeline was made of")
     uncertain = most_uncertain(timeline, n)
     drawn = random_windows(timeline, n, uncertain)
     chosen = [(*w, "uncertain") for w in uncertain] + [(*w, "random") for w in drawn]
     chosen = [chosen[i] for i in np.random.default_rng(1).permutation(len(chosen))]
-    blocks = list(source)
+    if not chosen:
+        raise TimelineError(f"{timeline.path}: names no emotion", "there is nothing to rate")
+    blocks = [block[:, channel - 1] if channel else block for block in source]
     if not blocks:
         raise SourceError(f"{audio}: has no samples", "give the recording that the timeline was made of")
     samples = np.concatenate(blocks)

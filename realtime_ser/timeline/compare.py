@@ -161,26 +161,26 @@ def concordance(a: Floats, b: Floats) -> float:
 
 
 def most_uncertain(timeline: Timeline, n: int) -> list[tuple[float, float]]:
-    """The windows of the `n` hops with the least confidence that do not overlap, as (start_s, end_s).
+    """The windows of the `n` hops that name an emotion with the least confidence and do not overlap: (start_s, end_s).
 
     Raises
     ------
     TimelineError
         If the timeline has several lanes.
     """
-    spoken = _scored(timeline)
-    return _apart(timeline, spoken[np.argsort(timeline.confidence[spoken], kind="stable")], n)
+    named = _named(timeline)
+    return _apart(timeline, named[np.argsort(timeline.confidence[named], kind="stable")], n)
 
 
 def random_windows(timeline: Timeline, n: int, taken: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """`n` windows drawn by chance, always the same of a timeline, that overlap neither each other nor `taken`."""
-    return _apart(timeline, np.random.default_rng(0).permutation(_scored(timeline)), n, taken)
+    """`n` of those windows by chance, always the same of a timeline, that overlap neither each other nor `taken`."""
+    return _apart(timeline, np.random.default_rng(0).permutation(_named(timeline)), n, taken)
 
 
-def _scored(timeline: Timeline) -> Ints:
-    """The rows of its lane whose windows have a confidence."""
+def _named(timeline: Timeline) -> Ints:
+    """The rows of its lane that name an emotion: of the others `compare` could not say whether they are right."""
     rows = only_lane(timeline).rows
-    return rows[np.isfinite(timeline.confidence[rows])]
+    return rows[timeline.state[rows] == "speech"]
 
 
 def _apart(

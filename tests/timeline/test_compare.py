@@ -23,6 +23,7 @@ from realtime_ser.timeline.compare import (
     concordance,
     fleiss_kappa,
     most_uncertain,
+    random_windows,
 )
 from realtime_ser.timeline.read import Timeline, read_timeline
 from realtime_ser.timeline.sound import check_length
@@ -79,9 +80,18 @@ def test_labels_may_be_capitalised_and_those_that_the_model_lacks_are_told(timel
 def test_utterances_are_compared_and_sampled_where_there_are_no_hops(timeline: Timeline) -> None:
     utterances = timeline.part(~timeline.hops)
     assert compare(utterances, [labelled(utterances)]).agreement == 1
-    whole = utterances.part(utterances.trigger == "utterance")
-    least = whole.confidence.argmin()
-    assert most_uncertain(utterances, 1) == [(whole.start_s[least], whole.end_s[least])]
+    named = utterances.part((utterances.trigger == "utterance") & (utterances.state == "speech"))
+    least = named.confidence.argmin()
+    assert most_uncertain(utterances, 1) == [(named.start_s[least], named.end_s[least])]
+
+
+def test_windows_to_rate_are_such_as_the_timeline_names(timeline: Timeline) -> None:
+    assert (timeline.state == "abstain").any()
+    named = timeline.part(timeline.hops & (timeline.state == "speech"))
+    windows = set(zip(named.start_s.tolist(), named.end_s.tolist(), strict=True))
+    uncertain = most_uncertain(timeline, 3)
+    assert (drawn := random_windows(timeline, 3, uncertain))
+    assert windows.issuperset(uncertain + drawn)
 
 
 def test_where_one_side_is_silent_nothing_is_compared(timeline: Timeline) -> None:
@@ -195,11 +205,35 @@ def test_a_sample_of_several_lanes_or_of_other_audio_is_refused(
     soundfile.write(empty, samples[:0], rate_hz)
     sample = ("--sample", 2, "-o", folder, "--audio")
     one_line(program("compare", written[0], *sample, voice), 1, "has 2 channels: 1, 2: name one with --channel")
+    second = ("compare", written[0], "--channel", 2, *sample)
+    one_line(program(*second, voice), 1, "v.wav: has no channel 2")
     program("replay", voice, "--speed", "max", "--csv", table)
     one_line(program("compare", table, *sample, empty), 1, "empty.wav: has no samples")
     for seconds in (3, 9):
         soundfile.write(other, samples[: seconds * rate_hz], rate_hz)
         one_line(program("compare", table, *sample, other), 1, f"other.wav: is {seconds}.0 s long, the timeline 6.0 s")
+    assert not folder.exists()
+
+
+def test_clips_of_one_channel_hold_nothing_of_the_other(written: tuple[Path, Path], tmp_path: Path) -> None:
+    call, folder = tmp_path / "call.wav", tmp_path / "rate"
+    tone = np.full(16_000 * 30, 0.25, np.float32)
+    soundfile.write(call, np.stack((-tone, tone), axis=1), 16_000, "FLOAT")
+    assert program("compare", written[0], "--channel", 2, "--sample", 2, "--audio", call, "-o", folder).returncode == 0
+    clips = list(folder.glob("*.wav"))
+    assert clips
+    for clip in clips:
+        samples, _ = soundfile.read(clip)
+        assert samples.ndim == 1
+        assert np.all(samples > 0)
+
+
+def test_a_timeline_that_names_nothing_gives_no_clips(written: tuple[Path, Path], tmp_path: Path, demo: Demo) -> None:
+    samples, rate_hz = demo
+    voice, table, folder = tmp_path / "v.wav", tmp_path / "v.csv", tmp_path / "rate"
+    soundfile.write(voice, np.zeros_like(samples[: 6 * rate_hz]), rate_hz)
+    program("replay", voice, "--speed", "max", "--csv", table)
+    one_line(program("compare", table, "--sample", 2, "--audio", voice, "-o", folder), 1, "names no emotion")
     assert not folder.exists()
 
 
