@@ -17,6 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from realtime_ser import Session
+from realtime_ser.resources import processor
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.sources.demo import demo_path
 from realtime_ser.stages.clean import Cleaner
@@ -77,9 +78,7 @@ def main() -> None:
 
     whole = {"session": (session, heard), "resampler": (resampler, heard)}
     stages = {"high-pass": (lambda: Cleaner().push, at_16k), "gate": (lambda: SpeechGate().push, at_16k)}
-    print(
-        f"{platform.machine()}, Python {platform.python_version()}; ms of CPU for {SECONDS} s of audio (times noise's)"
-    )
+    print(f"{processor()}, Python {platform.python_version()}; ms of CPU for {SECONDS} s of audio (times noise's)")
     for stage, (make, given) in (whole | stages).items():
         usual = seconds_of(make, given["noise at -20 dBFS"])
         print(stage)

@@ -19,6 +19,7 @@ import soundfile
 import soxr
 
 from realtime_ser import Session
+from realtime_ser.resources import processor
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.sources.demo import demo_path
 from realtime_ser.stages.network import in_process
@@ -60,7 +61,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     folders = [Path(name) for name in sys.argv[1:]]
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
+    print(f"{processor()}, Python {platform.python_version()}, one core")
     for streams, chunks in CALLS:
         calls = [call(folder, streams, chunks) for folder in folders]
         times = [[seconds(work) for work in calls] for _ in range(200)]

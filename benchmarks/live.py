@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 import soundfile
 
+from realtime_ser.resources import processor
 from realtime_ser.session import Session
 from realtime_ser.sources.demo import demo_path
 
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=8.0, help="of simulated time, for the memory")
     options = parser.parse_args()
     seconds = 60 * options.minutes
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores")
+    print(f"{processor()}, Python {platform.python_version()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         speech, silence = folder / "speech.wav", folder / "room.wav"

@@ -24,6 +24,7 @@ import soxr
 
 from realtime_ser import Session, SessionPool
 from realtime_ser.events import Gap, Measurement
+from realtime_ser.resources import processor
 from realtime_ser.sources.demo import demo_path
 from realtime_ser.stages.model import DEFAULT_MODEL
 
@@ -97,7 +98,7 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     samples, rate_hz = soundfile.read(args.recording, dtype="float32", always_2d=True)
     samples = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core\n")
+    print(f"{processor()}, Python {platform.python_version()}, one core\n")
     print("| streams | updates/s each | in speech | load | p50 ms | p95 ms | p99 ms | lost | peak MB |")
     print("|---|---|---|---|---|---|---|---|---|")
     for n_streams in args.streams:

@@ -21,6 +21,7 @@ import psutil
 import soundfile
 import soxr
 
+from realtime_ser.resources import processor
 from realtime_ser.sources.demo import demo_path
 from realtime_ser.stages.model import DEFAULT_MODEL
 
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     options = parser.parse_args()
     hours, model = options.hours, ("--model", options.model)
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
+    print(f"{processor()}, Python {platform.python_version()}, one core")
     with tempfile.TemporaryDirectory() as folder:
         short, long, csv = (Path(folder) / name for name in ("short.wav", "long.wav", "t.csv"))
         for path, length in ((short, hours / 10), (long, hours)):

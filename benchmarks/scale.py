@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.replay import make_recording, one_core
+from realtime_ser.resources import processor
 from realtime_ser.sources.file import FileSource
 from realtime_ser.stages.resample import Resampler
 
@@ -107,7 +107,7 @@ def main() -> None:
         for _ in range(options.runs):
             for way, measure in ways.items():
                 seconds[way].append(measure())
-    print(f"{platform.machine()}, {os.cpu_count()} cores; {audio_s / 3600:.2f} h of audio, {options.runs} runs in turn")
+    print(f"{processor()}, {os.cpu_count()} cores; {audio_s / 3600:.2f} h of audio, {options.runs} runs in turn")
     base = seconds["one process"]
     for way, found in seconds.items():
         ratios = sorted(one / other for one, other in zip(base, found, strict=True))

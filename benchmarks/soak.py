@@ -27,6 +27,7 @@ import psutil
 import soundfile
 from live import start_server
 
+from realtime_ser.resources import processor
 from realtime_ser.sources.demo import demo_path
 
 LOOKS = 240
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("way", choices=("replay", "live"))
     parser.add_argument("--hours", type=float, default=1.0, help="of audio")
     options = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores")
+    print(f"{processor()}, Python {platform.python_version()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         looks = {"replay": replay, "live": live}[options.way](folder, options.hours)

@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 
+from realtime_ser.resources import processor
+
 PROGRAM = [sys.executable, "-m", "realtime_ser"]
 COMMANDS: dict[str, tuple[list[str], bytes]] = {
     "python -c pass, first character": ([sys.executable, "-c", "print(1)"], b""),
@@ -57,7 +59,7 @@ def main() -> None:
     for _ in range(runs):
         for name, (command, awaited) in COMMANDS.items():
             times_s[name].append(wait_s(command, awaited))
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}; median of {runs}, range")
+    print(f"{processor()}, Python {platform.python_version()}; median of {runs}, range")
     for name, found in times_s.items():
         print(f"{name:<38} {statistics.median(found):.2f} s  {min(found):.2f} to {max(found):.2f}")
     print("\nslowest imports of the command line, with all they import themselves")

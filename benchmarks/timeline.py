@@ -10,6 +10,7 @@ from pathlib import Path
 
 import soundfile
 
+from realtime_ser.resources import processor
 from realtime_ser.session import Session
 from realtime_ser.sinks.csv import CsvSink
 from realtime_ser.sources.demo import demo_path
@@ -45,7 +46,7 @@ def make_day(path: Path) -> int:
 
 
 def main() -> None:
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
+    print(f"{processor()}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "day.csv"
         n_rows = make_day(path)

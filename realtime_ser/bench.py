@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from realtime_ser.pool import SessionPool
-from realtime_ser.resources import peak_memory_mb
+from realtime_ser.resources import peak_memory_mb, processor
 from realtime_ser.session import Session
 from realtime_ser.settings import RATE_HZ, WindowSettings
 from realtime_ser.sources.demo import demo_path
@@ -91,6 +91,7 @@ def _measure(model: Model, folder: Path, seconds: float, tell: Callable[[str], N
     tell("a plain matrix product …")
     return {
         "audio_s": audio_s,
+        "processor": processor(),
         "model": model.contract.model_id,
         "real_time_factor": rtf,
         "streams_per_core": streams,

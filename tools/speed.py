@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-
 import numpy as np
 import onnx
 from threadpoolctl import threadpool_limits
 
 from realtime_ser.bench import PRODUCT_SIZE, speeds
+from realtime_ser.resources import processor
 from realtime_ser.settings import WindowSettings
 from realtime_ser.stages.model import Model, find_model, load_model
 
@@ -32,21 +30,10 @@ def speed(name: str) -> str:
     )
     size = sum((folder / f"{kind}.onnx").stat().st_size for kind in ("encoder", "head"))
     return (
-        f"{parameters / 1e6:.2f} M parameters, {size / 1e6:.1f} MB in both files. On one core ({_processor()}), for a "
+        f"{parameters / 1e6:.2f} M parameters, {size / 1e6:.1f} MB in both files. On one core ({processor()}), for a "
         "second of speech: "
         f"encoder {encoder_ms:.2f} ms ({4 * figures['encoder']['per_call'] / 1e6:.0f} million multiply-adds, "
         f"{figures['encoder']['share_of_product']:.0%} of the speed of a float32 matrix product of {PRODUCT_SIZE} × "
         f"{PRODUCT_SIZE} in NumPy in the same run), head on a window of {WindowSettings.window_s:.0f} s four times "
         f"{head_ms:.2f} ms."
     )
-
-
-def _processor() -> str:
-    """Its maker's name for it, and whether it multiplies bytes at once, which decides how fast integers are."""
-    about = Path("/proc/cpuinfo")
-    if not about.exists():
-        return platform.processor()
-    fields = dict(line.split(":", 1) for line in about.read_text().splitlines() if ":" in line)
-    named = {key.strip(): value.strip() for key, value in fields.items()}
-    vnni = "with" if "vnni" in named.get("flags", "") else "without"
-    return f"{named.get('model name', platform.machine())}, {vnni} VNNI"

@@ -44,7 +44,7 @@ def _tell(figures: dict[str, Any]) -> None:
     plain_console().print(table)
     rtf, streams, memory_mb = (figures[k] for k in ("real_time_factor", "streams_per_core", "peak_memory_mb"))
     memory = "" if memory_mb is None else f" Peak memory {memory_mb:.0f} MB."
-    say(f"{figures['model']}: real-time factor {rtf:.4f}.{memory}")
+    say(f"{figures['model']} on {figures['processor']}: real-time factor {rtf:.4f} in blocks as live.{memory}")
     say(f"Many streams: a SessionPool hears up to {streams} on a core.")
     speeds = figures["multiply_adds"]
     for name in ("encoder", "head"):

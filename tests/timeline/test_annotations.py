@@ -40,7 +40,7 @@ def test_an_export_of_a_call_is_read_for_each_channel(
     call = read_timeline(written[0])
     for channel in (1, 2):
         one = of_channel(call, channel)
-        export(one if format_ == "audformat" else call, format_, tmp_path / name, overwrite=True)
+        export(call, format_, tmp_path / name, overwrite=True)
         told: list[str] = []
         read = read_annotations(tmp_path / name, Wanted(one.labels, one.file[0], channel, tell=told.append))
         found = compare(one, [read])
