@@ -160,8 +160,8 @@ def main() -> None:
     about = (
         f"`python benchmarks/side_by_side.py --rounds {options.rounds} --seconds {options.seconds:g}`: "
         f"{processor()}, Python {platform.python_version()}, one core. Medians; in brackets the least and the "
-        "largest ratio of the rounds. Windows are the last 3 s, every 0.25 s; ours rests where nobody speaks, in a third of "
-        "the demo. Loading and compiling are not counted."
+        "largest ratio of the rounds. Windows are the last 3 s, every 0.25 s; ours rests where nobody speaks, in a "
+        "third of the demo. Loading and compiling are not counted."
     )
     (options.output / "side-by-side.md").write_text(
         f"# What a second of audio costs\n\n![](side-by-side.png)\n\n{found}\n\n{about}\n", encoding="utf-8"
