@@ -11,6 +11,8 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.options import Mode
 from realtime_ser.dashboard import Dashboard, PlainLines
@@ -223,8 +225,16 @@ def stream(
 
     open_ones: list[Sink[Event]] = [*sinks, view]
     holding_up = [sink for sink in sinks if isinstance(sink, Background) and sink.holds_up]
-    unrecorded = 0
-    """Samples of the source that the recording lacks before the next block."""
+    nothing = np.empty((0, source.channels), np.float32)
+    lost_s = unrecorded_s = 0.0
+    """In all, and what the recording lacks before the next block."""
+    missing_s, cause = 0.0, ""
+    """Lost behind what the session has heard and not told yet, as it may be more: one absence is one gap."""
+
+    def gap() -> list[Event]:
+        nonlocal missing_s
+        seconds, missing_s = missing_s, 0.0
+        return session.gap(max(1, round(seconds * RATE_HZ)), cause) if seconds else []
 
     def deliver(events: Sequence[Event]) -> None:
         failure: SinkError | None = None
@@ -244,23 +254,28 @@ def stream(
         stack.enter_context(view)
         close_later(stack, view, signals)
         reason = "end of input"
-        lost = 0
         # Here, not when it is collected: at the interpreter's end a microphone could not be closed any more.
         blocks = stack.enter_context(closing(iter(source)))
         try:
             while (item := _next(blocks, signals)) is not None:
-                if isinstance(item, Lost):
-                    lost += item.samples
-                    unrecorded += item.samples
-                    deliver(session.gap(max(1, item.samples * RATE_HZ // source.rate_hz), item.cause))
-                    continue
                 if isinstance(item, Notice):
+                    deliver(gap())
                     if item.code == "device_lost":
                         deliver(session.pause())
                     deliver(session.warn(item))
                     continue
+                if isinstance(item, Lost):
+                    if item.cause != cause:
+                        deliver(gap())
+                    seconds, cause = item.samples / source.rate_hz, item.cause
+                    missing_s += seconds
+                    unrecorded_s += seconds
+                    lost_s += seconds
+                    item = nothing
+                elif len(item):
+                    deliver(gap())
                 if duration_s is not None:
-                    left = round((duration_s - session.clock_s) * source.rate_hz)
+                    left = round((duration_s - session.clock_s - missing_s) * source.rate_hz)
                     if left <= 0:
                         reason = "duration reached"
                         break
@@ -268,41 +283,44 @@ def stream(
                 with signals.waiting():
                     pace.wait_for(session.clock_s + len(item) / source.rate_hz)
                     _wait_for(holding_up, _MOST_BEHIND)
-                if recording is not None and len(item):
+                if recording is not None and (len(item) or unrecorded_s):
                     try:
-                        kept = recording.write(Recorded(source.rate_hz, item, unrecorded))
-                        unrecorded = 0 if kept else unrecorded + len(item)
+                        kept = recording.write(Recorded(source.rate_hz, item, unrecorded_s))
+                        unrecorded_s = 0.0 if kept else unrecorded_s + len(item) / source.rate_hz
                     except SinkError as error:  # told once more, with its exit code, when it is closed
                         recording = None
-                        deliver(session.warn(Notice("recording_ended", error.what, error.remedy)))
+                        deliver(gap() + session.warn(Notice("recording_ended", error.what, error.remedy)))
                 begun = time.perf_counter()
                 deliver(session.push(item, source.rate_hz))
                 pace.worked(time.perf_counter() - begun)
-                audio_s = session.clock_s
+                audio_s = session.clock_s + missing_s
                 outputs = [o.trouble for o in (*sinks, recording) if isinstance(o, Background)]
                 view.progress(
                     audio_s,
                     pace.lag_s(audio_s),
                     pace.real_time_factor(audio_s),
-                    lost / source.rate_hz,
+                    lost_s,
                     "; ".join(filter(None, outputs)),
                 )
                 while problems:
-                    deliver(session.warn(problems.popleft()))
+                    deliver(gap() + session.warn(problems.popleft()))
                 for key in view.pressed():
                     if key == "m":
-                        deliver(session.mark("marker"))
+                        deliver(gap() + session.mark("marker"))
                     elif key == "q":
                         raise StopRequested
         except StopRequested:
             reason = "interrupted" if signals.received else "stopped by the user"
         except RealtimeSerError as error:
             # What was heard is kept and closed properly; the error is told after it.
-            deliver(session.flush("error", error.what))
+            deliver(gap() + session.flush("error", error.what))
             raise
+        if recording is not None and unrecorded_s:
+            with suppress(SinkError):  # told, with its exit code, when it is closed
+                recording.write(Recorded(source.rate_hz, nothing, unrecorded_s))
         problem = getattr(source, "problem", None)
         try:
-            last = session.flush(reason, problem)
+            last = gap() + session.flush(reason, problem)
         except ModelError as error:
             deliver(session.flush("error", error.what))
             raise

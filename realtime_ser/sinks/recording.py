@@ -18,11 +18,11 @@ from realtime_ser.sinks._file import reason_of
 
 @dataclass(frozen=True)
 class Recorded:
-    """Samples of shape (n, channels), and how many are lost before them: silence, so that times agree."""
+    """Samples of shape (n, channels), and how much is lost before them: silence, so that times agree."""
 
     rate_hz: int
     samples: NDArray[np.float32]
-    lost: int = 0
+    lost_s: float = 0.0
 
 
 class FlacRecording:
@@ -52,7 +52,7 @@ class FlacRecording:
 
     def write(self, item: Recorded) -> None:
         """Append as much silence as was lost, and the samples."""
-        left = item.lost * self._rate_hz // item.rate_hz
+        left = round(item.lost_s * self._rate_hz)
         while left:  # a night without the device must not be one array
             n = min(left, 60 * self._rate_hz)
             self._append(np.zeros((n, self._channels), np.float32))

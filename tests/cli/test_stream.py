@@ -6,17 +6,23 @@ import io
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
+import pytest
+import soundfile
 from numpy.typing import NDArray
 from rich.console import Console
 
 from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.stream import Pace, stream
 from realtime_ser.dashboard import DashboardState, PlainLines, Screen
-from realtime_ser.events import Event, Gap, SpeechEnded, SpeechStarted, Warning
+from realtime_ser.events import Event, Gap, Marker, SessionClosed, SpeechEnded, SpeechStarted, Warning
 from realtime_ser.session import Session
 from realtime_ser.signals import StopSignals
+from realtime_ser.sinks.background import Background
+from realtime_ser.sinks.recording import FlacRecording
 from realtime_ser.sources import Block, Lost
 from realtime_ser.stages.model import Model
 from realtime_ser.stages.monitor import Notice
@@ -36,10 +42,33 @@ class Headset:
     def __iter__(self) -> Generator[Block, None, None]:
         yield self._speech
         yield Notice("device_lost", "headset delivers no more audio", "plug it in again")
-        yield self._speech[:0]
-        yield Lost(3_600 * self.rate_hz, "the device was away")
+        for _ in range(4):
+            yield Lost(900 * self.rate_hz, "the device was away")
         yield Notice("device_back", "headset is back", "a gap stands for the time away")
         yield self._speech
+
+
+class Unplugged(Headset):
+    """It does not come back."""
+
+    def __iter__(self) -> Generator[Block, None, None]:
+        yield from islice(super().__iter__(), 6)
+
+
+class Watched(PlainLines):
+    """Whoever watches presses m half an hour after the device is lost."""
+
+    def __init__(self) -> None:
+        self.lines = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        super().__init__(self.lines)
+        self.shown: list[tuple[float, float]] = []
+        """Clock and loss."""
+
+    def progress(self, audio_s: float, lag_s: float, real_time_factor: float, lost_s: float, trouble: str = "") -> None:
+        self.shown.append((audio_s, lost_s))
+
+    def pressed(self) -> list[str]:
+        return ["m"] if self.shown[-1][0] == 1_804 else []
 
 
 @dataclass
@@ -90,6 +119,26 @@ def test_so_does_it_in_each_channel(model: Model, demo: Demo) -> None:
     events = heard(Headset(demo), ChannelSessions([1, 2], lambda channel: Session(model, channel=channel)))
     lost = next(i for i, e in enumerate(events) if isinstance(e, Warning))
     assert sum(isinstance(e, SpeechEnded) for e in events[:lost]) == 2
+
+
+@pytest.mark.parametrize("duration_s", [None, 2_000.0])
+def test_what_ends_while_the_device_is_away_has_its_loss(
+    model: Model, demo: Demo, tmp_path: Path, duration_s: float | None
+) -> None:
+    kept, view, source, flac = Kept(), Watched(), Unplugged(demo), tmp_path / "r.flac"
+    recording = Background(FlacRecording(flac, source.rate_hz, source.channels, overwrite=False), "r.flac")
+    with StopSignals() as signals:
+        stream(source, Session(model), [kept], view, Pace(float("inf")), signals, duration_s, recording)
+    recording.close()
+    end_s = 2_704 if duration_s else 3_604  # it is told in quarters of an hour
+    told = [e for e in kept.events if isinstance(e, (Gap, Marker))]
+    assert [(e.start_s, e.end_s) for e in told] == [(4, 1_804), (1_804, 1_804), (1_804, end_s)]
+    closed = kept.events[-1]
+    assert isinstance(closed, SessionClosed)
+    assert (closed.audio_s, closed.lost_s) == (end_s, end_s - 4)
+    assert closed.reason == ("duration reached" if duration_s else "end of input")
+    assert view.shown[1:3] == [(904, 900), (1_804, 1_800)]
+    assert soundfile.info(flac).duration == pytest.approx(end_s, abs=0.01)
 
 
 def test_a_pipe_that_begins_late_does_not_lag_but_one_that_stops_in_between_does() -> None:

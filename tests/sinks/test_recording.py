@@ -21,7 +21,7 @@ def test_samples_and_losses_are_as_long_as_they_were(tmp_path: Path) -> None:
     recording = FlacRecording(path, 8_000, 1, overwrite=False)
     recording.write(Recorded(8_000, TONE))
     # The device was away, and came back at another rate.
-    recording.write(Recorded(16_000, np.repeat(TONE, 2, axis=0), lost=100 * 16_000))
+    recording.write(Recorded(16_000, np.repeat(TONE, 2, axis=0), lost_s=100))
     recording.close()
     samples, rate_hz = soundfile.read(path)
     assert rate_hz == 8_000
