@@ -156,8 +156,8 @@ class Microphone:
     """An input opened at its own rate; the callback copies into a ring, wakes whoever reads it, and returns.
 
     Iterate for blocks, float32 of shape (n, channels), `Lost` where samples did not arrive, and a `Notice` when the
-    device is gone. It is then opened again by its name as soon as it is back; until then the blocks are empty, so that
-    whoever iterates stays awake. `stop` ends it.
+    device is gone. It is then opened again by its name, and is back with its first samples; until then a `Lost` every
+    quarter of a second tells what is missing by now, so that whoever iterates stays awake. `stop` ends it.
 
     Parameters
     ----------
@@ -181,8 +181,8 @@ class Microphone:
         """Whether somebody is; if not, there is no hurry, and blocks come half as often."""
         self._stopped = False
         self._arrived = threading.Event()
-        self._heard = since_boot_s()
-        """When the last block was read."""
+        self._heard_s = self._told_s = since_boot_s()
+        """Up to when all is heard or lost, counted from `_begun_s`; and while away, up to when the loss is told."""
 
     def _use(self, found: InputDevice) -> None:
         if found.channels < self.channels:
@@ -193,6 +193,8 @@ class Microphone:
         self._ring = RingBuffer(round(RING_S * self.rate_hz), self.channels)
         self._clock = DeviceClock(self.rate_hz)
         self._sleep = SleepWatch()
+        self._begun_s: float | None = None
+        """When the first block began; None before it came."""
 
     @property
     def backlog_s(self) -> float:
@@ -204,6 +206,7 @@ class Microphone:
         self._stopped = True
 
     def __iter__(self) -> Generator[Block, None, None]:
+        self._heard_s = since_boot_s()
         try:
             stream = _answered(self._open)
         except self._sounddevice.PortAudioError as error:
@@ -225,7 +228,8 @@ class Microphone:
                 stream = yield from self._return_of(lost)
                 if stream is None:
                     return
-                yield Lost(round((since_boot_s() - self._heard) * self.rate_hz), "the device was away")
+                assert self._begun_s is not None  # it is back with its first samples
+                yield self._missing(self._begun_s)
                 yield Notice("device_back", f"{self.name} is back", "a gap stands for the time away")
         finally:
             if stream is not None:
@@ -246,7 +250,6 @@ class Microphone:
 
     def _blocks(self) -> Iterator[Block]:
         """What arrives, until nothing has for a while."""
-        self._heard = since_boot_s()
         silent_waits = 0
         awake = False
         while not self._stopped:
@@ -257,7 +260,6 @@ class Microphone:
                 yield Lost(self._ring.drop(self._ring.available - kept), "analysis fell behind")
             # Not `available`: a loss may have been recorded just now, and what is behind it is not to be read yet.
             elif (awake or self._enough()) and len(block := self._ring.read(round(_REST_S * self.rate_hz))):
-                self._heard = since_boot_s()
                 silent_waits = 0
                 awake = True
                 yield block
@@ -273,26 +275,35 @@ class Microphone:
         """Whether what has arrived is worth waking up for."""
         return self.backlog_s >= _REST_S or self.speaking()
 
-    def _return_of(self, stream: Any) -> Generator[Block, None, Any]:
-        """Wait for the device, giving empty blocks; returns its new stream, or None if stopped before."""
-        nothing = np.empty((0, self.channels), np.float32)
-        self._in_time(stream.close)
+    def _return_of(self, lost: Any) -> Generator[Block, None, Any]:
+        """Wait until the device delivers, telling what is missing; returns its new stream, or None if stopped."""
+        self._told_s = self._heard_s - self.backlog_s  # what came since is read no more
         wait_s, longest_s = _RETRY_S
-        attempt: _Attempt | None = None
+        opened: Any = lost
         try:
             while not self._stopped:
-                attempt = _Attempt(self._open_again)
-                retry = time.monotonic() + wait_s
-                while not self._stopped and (attempt.is_alive() or time.monotonic() < retry):
-                    if attempt.result is not None:
+                silent, opened = opened, None  # it is closed here, and not again by whoever leaves meanwhile
+                self._in_time(silent.close)
+                opened = attempt = _Attempt(self._open_again)
+                while attempt.lasts(wait_s):
+                    if self._stopped:
+                        return None
+                    if attempt.result is not None and self._begun_s is not None:
+                        opened = None
                         return attempt.result
-                    yield nothing
+                    yield self._missing(since_boot_s() - _BLOCK_S)  # the block to come begins after that
                     time.sleep(_BLOCK_S)
                 wait_s = min(2 * wait_s, longest_s)
         finally:
-            if attempt is not None and attempt.is_alive():
-                _leave_without_portaudio()
+            if opened is not None:
+                self._in_time(opened.close)
         return None
+
+    def _missing(self, until_s: float) -> Lost:
+        """What is to be told of the time away, up to then."""
+        samples = max(0, round((until_s - self._told_s) * self.rate_hz))
+        self._told_s += samples / self.rate_hz
+        return Lost(samples, "the device was away")
 
     def _open_again(self) -> Any:
         # PortAudio looks for devices only when it starts, and sounddevice offers no public way to start it again.
@@ -316,14 +327,22 @@ class Microphone:
 
     def _keep(self, block: NDArray[np.float32], begin_s: float, arrived_s: float, overflow: bool) -> None:
         """For the reader: a block that was recorded and came then, and what is missing before it."""
-        if slept_s := self._sleep.push():
-            self._ring.lose(Lost(round(slept_s * self.rate_hz), "the machine slept"))
+        slept_s = self._sleep.push()
+        if self._begun_s is None:
+            self._begun_s = self._heard_s = since_boot_s() - len(block) / self.rate_hz
+        elif slept_s:
+            self._lose(Lost(round(slept_s * self.rate_hz), "the machine slept"))
             self._clock = DeviceClock(self.rate_hz)  # the device's may have slept, too, or not
         if lost := self._clock.push(begin_s, arrived_s, len(block), overflow):
-            self._ring.lose(lost)
+            self._lose(lost)
+        self._heard_s += len(block) / self.rate_hz
         self._ring.write(block)
         if self._enough():
             self._arrived.set()
+
+    def _lose(self, lost: Lost) -> None:
+        self._ring.lose(lost)
+        self._heard_s += lost.samples / self.rate_hz
 
 
 class _Attempt(threading.Thread):
@@ -334,6 +353,7 @@ class _Attempt(threading.Thread):
         self._call = call
         self.result: Any = None
         self.error: Exception | None = None
+        self._ended_s = 0.0
         self.start()
 
     def run(self) -> None:
@@ -341,6 +361,17 @@ class _Attempt(threading.Thread):
             self.result = self._call()
         except Exception as error:  # noqa: BLE001 - the thread's boundary: whoever waits for it decides
             self.error = error
+        self._ended_s = time.monotonic()
+
+    def lasts(self, wait_s: float) -> bool:
+        """Whether to wait for more of it: for samples, if it has opened a stream, or before the next."""
+        return self.is_alive() or time.monotonic() - self._ended_s < (wait_s if self.result is None else _SILENT_S)
+
+    def close(self, ignore_errors: bool) -> None:
+        """Close the stream that it opens, once it has."""
+        self.join()
+        if self.result is not None:
+            self.result.close(ignore_errors=ignore_errors)
 
 
 def _answered(call: Callable[[], T], limit_s: float = _ANSWER_S) -> T:

@@ -37,10 +37,10 @@ def spoken(path: Path) -> list[dict[str, Any]]:
     return [event for event in events_of(path) if event["type"] == "speech.ended"][-3:]
 
 
-def wait_for(text: str, path: Path, limit_s: float = 30) -> None:
+def wait_for(text: str, path: Path, limit_s: float = 30, times: int = 1) -> None:
     """Until the timeline holds it."""
     deadline = time.monotonic() + limit_s
-    while not (path.exists() and text in path.read_text(encoding="utf-8")):
+    while not (path.exists() and path.read_text(encoding="utf-8").count(text) >= times):
         assert time.monotonic() < deadline, f"no {text} within {limit_s} s"
         time.sleep(0.1)
 

@@ -52,6 +52,16 @@ class Server:
         done = subprocess.run(["pactl", *command], env=self.environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
+    def unplug(self) -> None:
+        """Take its microphone away."""
+        modules = self.control("list", "short", "modules").splitlines()
+        self.control("unload-module", next(line.split()[0] for line in modules if "null" in line))
+
+    def plug_in(self) -> None:
+        """Give it back."""
+        self.control("load-module", "module-null-sink", "sink_name=out", "rate=48000")
+        self.control("set-default-source", "out.monitor")
+
     def play(self, path: Path) -> None:
         """Say it into the microphone."""
         subprocess.run(["paplay", "--device=out", str(path)], env=self.environment, check=True, timeout=60)

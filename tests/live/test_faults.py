@@ -29,10 +29,12 @@ def test_a_killed_server_is_a_gap_and_the_timeline_goes_on_after_it(
 ) -> None:
     out = tmp_path / "live.jsonl"
     live = start_live(running, out)
+    killed = time.monotonic()
     running.kill()
     wait_for("device_lost", out)  # before it is back: nobody has to wait for the gap to learn of it
     running.start()
     wait_for("the device was away", out)
+    away_s = time.monotonic() - killed
     running.play(speech)
     time.sleep(1)
     live.send_signal(signal.SIGINT)
@@ -42,7 +44,7 @@ def test_a_killed_server_is_a_gap_and_the_timeline_goes_on_after_it(
     events = events_of(out)
     (lost,) = (e for e in events if e["type"] == "warning" and e["code"] == "device_lost")
     (gap,) = (e for e in events if e["type"] == "gap" and e["cause"] == "the device was away")
-    assert 3 <= gap["end_s"] - gap["start_s"] < 30
+    assert gap["end_s"] - gap["start_s"] == pytest.approx(away_s, abs=1)
     assert lost["start_s"] <= gap["start_s"] + 0.1
     after = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]
     assert len(after) == 3
@@ -140,23 +142,93 @@ def test_an_analysis_that_stood_still_goes_on_with_a_gap_and_without_delay(
     assert len(heard) == 3
 
 
-def test_a_source_that_is_removed_and_returns_is_a_gap(running: Server, tmp_path: Path, speech: Path) -> None:
-    out = tmp_path / "live.jsonl"
-    running.control("set-default-source", "out.monitor")
-    live = start_live(running, out)
-    sink = next(line.split()[0] for line in running.control("list", "short", "modules").splitlines() if "null" in line)
-    running.control("unload-module", sink)
-    wait_for("device_lost", out)
-    running.control("load-module", "module-null-sink", "sink_name=out", "rate=48000")
-    running.control("set-default-source", "out.monitor")
-    wait_for("the device was away", out)
+def play_noise(server: Server, path: Path, seed: int) -> float:
+    """Noise of its own into the microphone; returns when, by the clock on the wall."""
+    soundfile.write(path, np.random.default_rng(seed).normal(0, 0.1, 22_050), 44_100)
+    begun_s = time.time()
+    server.play(path)
+    return begun_s
+
+
+def begin_of(noise: Path, recording: NDArray[np.float64]) -> float:
+    """Where in a recording the noise is, in seconds."""
+    sound, rate_hz = soundfile.read(noise)
+    n = 1 << (len(recording) + len(sound)).bit_length()
+    likeness = np.fft.irfft(np.fft.rfft(recording, n) * np.conj(np.fft.rfft(sound, n)), n)
+    return float(np.argmax(likeness[: len(recording)])) / rate_hz
+
+
+def test_however_often_a_source_is_removed_and_returns_the_clock_is_the_one_on_the_wall(
+    running: Server, tmp_path: Path, speech: Path
+) -> None:
+    out, flac = tmp_path / "live.jsonl", tmp_path / "live.flac"
+    live = start_live(running, out, "--record", str(flac))
+    noises = [tmp_path / f"{n}.wav" for n in range(4)]
+    played_s = [play_noise(running, noises[0], 0)]
+    for n in range(1, 4):
+        running.unplug()
+        wait_for("device_lost", out, times=n)
+        running.plug_in()
+        wait_for("device_back", out, times=n)
+        time.sleep(1)
+        played_s.append(play_noise(running, noises[n], n))
     running.play(speech)
     time.sleep(1)
     stop(live)
     events = events_of(out)
-    (gap,) = (e for e in events if e["type"] == "gap" and e["cause"] == "the device was away")
-    after = [e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]
-    assert len(after) == 3
+    gaps = [e for e in events if e["type"] == "gap" and e["cause"] == "the device was away"]
+    assert len(gaps) == 3
+    assert len([e for e in events if e["type"] == "speech.ended" and e["start_s"] > gaps[-1]["end_s"] + 2]) == 3
+    samples, rate_hz = soundfile.read(flac, always_2d=True)
+    assert rate_hz == 44_100
+    begins_s = [begin_of(noise, samples[:, 0]) for noise in noises]
+    # The server may keep a block for a while when it starts, but that does not add up.
+    assert np.diff(begins_s) == pytest.approx(np.diff(played_s), abs=0.3)
+    assert begins_s[-1] - begins_s[0] == pytest.approx(played_s[-1] - played_s[0], abs=0.3)
+    assert len(samples) / rate_hz == pytest.approx(events[-1]["audio_s"], abs=0.01)
+
+
+def test_a_source_that_opens_and_delivers_nothing_is_not_back(running: Server, tmp_path: Path) -> None:
+    out = tmp_path / "live.jsonl"
+    live = start_live(running, out)
+    suspended = time.monotonic()
+    running.control("suspend-sink", "out", "1")
+    wait_for("device_lost", out)
+    time.sleep(10)
+    running.control("suspend-sink", "out", "0")
+    away_s = time.monotonic() - suspended
+    wait_for("device_back", out)
+    time.sleep(1)
+    stop(live)
+    told = [e for e in events_of(out) if e.get("code", e["type"]) in ("device_lost", "gap", "device_back")]
+    assert [e.get("code", e["type"]) for e in told] == ["device_lost", "gap", "device_back"]
+    assert away_s - 0.5 < told[1]["end_s"] - told[1]["start_s"] < away_s + 4  # when the suspended stream is given up
+
+
+@pytest.mark.parametrize("duration", [None, "12"])
+def test_what_ends_while_the_device_is_away_is_as_long_as_it_took(
+    running: Server, tmp_path: Path, duration: str | None
+) -> None:
+    out, flac = tmp_path / "live.jsonl", tmp_path / "live.flac"
+    live = start_live(running, out, "--record", str(flac), *(["--duration", duration] if duration else []))
+    heard_s = events_of(out)[-1]["end_s"]
+    begun = time.monotonic()
+    running.unplug()
+    wait_for("device_lost", out)
+    if duration:
+        _, errors = live.communicate(timeout=20)
+        assert live.returncode == 0, errors
+    else:
+        time.sleep(4)
+        errors = stop(live)
+    took_s = heard_s + time.monotonic() - begun
+    events = events_of(out)
+    assert (events[-2]["type"], events[-1]["type"]) == ("gap", "session.closed")
+    closed_s = events[-1]["audio_s"]
+    assert closed_s == pytest.approx(float(duration or took_s), abs=1)
+    assert events[-1]["lost_s"] == pytest.approx(closed_s - heard_s, abs=1)
+    assert "s lost" in errors
+    assert soundfile.info(flac).duration == pytest.approx(closed_s, abs=0.01)
 
 
 def test_a_server_that_hangs_hangs_neither_the_start_nor_the_end(running: Server, tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def microphone() -> Microphone:
     source.speaking = lambda: True
     source._arrived = threading.Event()
     source._stopped = False
+    source._begun_s = None
+    source._heard_s = 0.0
     return source
 
 
@@ -166,9 +168,25 @@ def test_a_lost_devices_stream_is_closed_once_though_it_is_quit_while_away(
     blocks = iter(microphone)
     lost, away = next(blocks), next(blocks)
     assert isinstance(lost, Notice)
-    assert isinstance(away, np.ndarray)
+    assert isinstance(away, Lost)
     blocks.close()
     assert len(closed) == 1
+
+
+def test_a_stream_that_opened_again_and_delivers_nothing_yet_is_closed_too(
+    microphone: Microphone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[int] = []
+    streams = iter([SimpleNamespace(close=lambda ignore_errors, n=n: closed.append(n)) for n in range(9)])
+    monkeypatch.setattr(microphone, "_open", lambda: next(streams))
+    monkeypatch.setattr(microphone, "_open_again", lambda: next(streams))
+    monkeypatch.setattr("realtime_ser.sources.microphone._SILENT_S", 0.5)
+    blocks = iter(microphone)
+    told = [next(blocks) for _ in range(4)]
+    assert [type(item) for item in told] == [Notice, Lost, Lost, Lost]  # and no word of it being back
+    blocks.close()
+    assert closed == list(range(len(closed)))
+    assert len(closed) + len(list(streams)) == 9
 
 
 DEVICES = [
