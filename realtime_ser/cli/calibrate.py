@@ -70,7 +70,7 @@ def calibrate(
             if signals.received:
                 raise typer.Exit(signals.exit_code)
             if isinstance(item, Notice):
-                raise SourceError(f"{source.name}: {item.message}", "nothing was stored; begin again")
+                raise SourceError(item.message, "nothing was stored; begin again")
             if not isinstance(item, Lost) and len(item):
                 for event in session.push(item, source.rate_hz):
                     if isinstance(event, Measurement) and event.trigger == "hop" and event.scores:

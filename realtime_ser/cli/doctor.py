@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -183,11 +184,11 @@ def _listen(microphone: Microphone) -> tuple[Heard, Heard]:
     from realtime_ser.stages.monitor import Notice
 
     console = plain_console(stderr=True)
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True) as progress:
+    columns = TextColumn("{task.description}"), BarColumn()
+    with closing(iter(microphone)) as blocks, Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("Be silent …", total=QUIET_S)
         ear = _Ear(microphone)
         found: list[Heard] = []
-        blocks = iter(microphone)
         for what, seconds in (("Be silent …", QUIET_S), ("Now speak …", SPEECH_S)):
             progress.reset(bar, total=seconds, description=what)
             if found:
@@ -197,7 +198,7 @@ def _listen(microphone: Microphone) -> tuple[Heard, Heard]:
             while (passed_s := time.monotonic() - begun) < seconds and (item := next(blocks, None)) is not None:
                 progress.update(bar, completed=passed_s)
                 if isinstance(item, Notice):
-                    break  # the device is gone
+                    raise DeviceError(item.message, "plug it in again; close programs that hold it")
                 if isinstance(item, Lost):
                     ear.lose(item.samples / microphone.rate_hz)
                 else:

@@ -231,6 +231,24 @@ def test_what_ends_while_the_device_is_away_is_as_long_as_it_took(
     assert soundfile.info(flac).duration == pytest.approx(closed_s, abs=0.01)
 
 
+def test_the_doctor_and_calibrate_say_that_the_device_vanished(running: Server) -> None:
+    for command in (["doctor"], ["calibrate", "me"]):
+        program = [sys.executable, "-m", "realtime_ser", *command]
+        asked = subprocess.Popen(
+            program, env=running.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        while not running.control("list", "short", "source-outputs"):
+            time.sleep(0.1)
+        time.sleep(1)
+        running.unplug()
+        told, _ = asked.communicate(timeout=30)
+        assert asked.returncode == 1, told
+        assert told.count("default delivers no more audio") == 1
+        assert "default: " not in told
+        assert "All is well" not in told
+        running.plug_in()
+
+
 def test_a_server_that_hangs_hangs_neither_the_start_nor_the_end(running: Server, tmp_path: Path) -> None:
     out = tmp_path / "live.jsonl"
     live = start_live(running, out)
