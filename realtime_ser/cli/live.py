@@ -56,8 +56,8 @@ def live(
     from realtime_ser.sources.microphone import Microphone
     from realtime_ser.stages.monitor import Notice
 
-    options.check_results(csv, jsonl, record)
     mode = options.mode_of(overwrite, append)
+    options.check_results(csv, jsonl, mode, record)
     settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
     microphone = Microphone(options.device_of(device), int(channel) if channel.isdecimal() else None)
     channels = options.channels_of(channel, microphone.channels)
@@ -66,8 +66,8 @@ def live(
     problems: deque[Notice] = deque(maxlen=100)
     with StopSignals() as signals, ExitStack() as stack:
         stack.callback(print_late, problems)
-        sinks = open_sinks(stack, session, csv, jsonl, mode, microphone.name, True, problems.append, signals)
-        open_outputs(stack, sinks, session, microphone.name, on, run, webhook, osc, lsl, problems.append)
+        sinks = open_outputs(stack, session, microphone.name, on, run, webhook, osc, lsl, problems.append)
+        sinks += open_sinks(stack, session, csv, jsonl, mode, microphone.name, True, problems.append, signals)
         view = open_view(plain, jsonl == "-", csv, channels, record)
         pace = Pace(float("inf"), lambda: microphone.backlog_s)
         recording = None

@@ -86,8 +86,17 @@ def mode_of(overwrite: bool, append: bool) -> Mode:
     return "overwrite" if overwrite else "append" if append else "new"
 
 
-def check_results(csv: Path | None, jsonl: str | None, record: Path | None = None) -> None:
-    """Raises UsageError where --csv names no file, or two results would be written into one."""
+def check_results(csv: Path | None, jsonl: str | None, mode: Mode, record: Path | None = None) -> None:
+    """What is known of the results before one of them is opened, and with that made or emptied.
+
+    Raises
+    ------
+    UsageError
+        Where --csv names no file, or two results would be written into one.
+    SinkError
+        Where one exists already, or cannot be written.
+    """
+    from realtime_ser.sinks._file import check_place
     from realtime_ser.sinks.csv import sidecar_path
 
     if csv is not None and str(csv) == "-":
@@ -100,6 +109,12 @@ def check_results(csv: Path | None, jsonl: str | None, record: Path | None = Non
         raise UsageError(
             f"{twice}: two results would be written to it", "name another file; --csv writes PATH.json too"
         )
+    for place in (csv, None if jsonl == "-" else jsonl):
+        if place is not None:
+            check_place(Path(place), mode)
+    if record is not None:
+        replaces: Mode = "overwrite" if mode == "overwrite" else "new"  # FLAC cannot be gone on with
+        check_place(record, replaces, "give --overwrite to replace it, or another --record")
 
 
 def keep_inputs(results: Iterable[Path | str | None], inputs: Iterable[Path | str]) -> None:

@@ -54,7 +54,6 @@ def replay(
     from realtime_ser.stages.monitor import Notice
 
     pace_speed = parse_speed(speed)
-    options.check_results(csv, jsonl)
     mode = options.mode_of(overwrite, append)
     settings = options.settings_of(window, hop, smooth, min_confidence, denoise)
     audio: Source
@@ -68,13 +67,14 @@ def replay(
         path = demo_path() if source == "demo" else source
         options.keep_inputs([csv, csv and sidecar_path(csv), jsonl], [path])
         audio = FileSource(path, block_s)
+    options.check_results(csv, jsonl, mode)
     channels = options.channels_of(channel, audio.channels)
     session = open_session(model, settings, audio.name, channels, options.profile_of(profile), on or ())
     problems: deque[Notice] = deque(maxlen=100)
     with StopSignals() as signals, ExitStack() as stack:
         stack.callback(print_late, problems)
-        sinks = open_sinks(stack, session, csv, jsonl, mode, audio.name, pace_speed <= 1, problems.append, signals)
-        open_outputs(stack, sinks, session, audio.name, on, run, webhook, osc, lsl, problems.append)
+        sinks = open_outputs(stack, session, audio.name, on, run, webhook, osc, lsl, problems.append)
+        sinks += open_sinks(stack, session, csv, jsonl, mode, audio.name, pace_speed <= 1, problems.append, signals)
         view = open_view(plain, jsonl == "-", csv, channels)
         code = stream(audio, session, sinks, view, Pace(pace_speed), signals, duration, problems=problems)
     raise typer.Exit(code)

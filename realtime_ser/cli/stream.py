@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +115,19 @@ def open_sinks(
 
     What is faster waits for who reads its stdout, but in its source: a write that waits could not be broken off.
     """
-    sinks: list[tuple[str, Sink[Event]]] = []
+    wanted: list[tuple[Path, Callable[[], Sink[Event]]]] = []
     if csv is not None:
-        with signals.waiting():  # a named pipe is open once somebody reads it
-            sinks.append((str(csv), CsvSink(csv, session.labels, file=name, mode=mode, tell=tell)))
-    if jsonl is not None:
+        wanted.append((csv, partial(CsvSink, csv, session.labels, file=name, mode=mode, tell=tell)))
+    if jsonl is not None and jsonl != "-":
+        wanted.append((Path(jsonl), partial(JsonLinesSink, Path(jsonl), mode, tell)))
+    sinks: list[tuple[str, Sink[Event]]] = []
+    # A named pipe is open once somebody reads it: who gives up waiting for that is to find no file made or emptied.
+    for path, opened in sorted(wanted, key=lambda each: each[0].is_file() or not each[0].exists()):
         with signals.waiting():
-            lines: Sink[Event] = JsonLinesSink(sys.stdout if jsonl == "-" else Path(jsonl), mode, tell)
-        if jsonl == "-" and not live:
-            lines = Background(lines, "stdout", holds_up=True)
-        sinks.append(("stdout" if jsonl == "-" else jsonl, lines))
+            sinks.append((str(path), opened()))
+    if jsonl == "-":
+        lines: Sink[Event] = JsonLinesSink(sys.stdout, mode, tell)
+        sinks.append(("stdout", lines if live else Background(lines, "stdout", holds_up=True)))
     if live:
         sinks = [(place, Background(sink, place, tell)) for place, sink in sinks]
     for _, sink in sinks:
@@ -133,7 +137,6 @@ def open_sinks(
 
 def open_outputs(
     stack: ExitStack,
-    sinks: list[Sink[Event]],
     session: Session | ChannelSessions,
     name: str,
     on: Sequence[str] | None,
@@ -142,8 +145,8 @@ def open_outputs(
     osc: str | None,
     lsl: bool,
     tell: Callable[[Notice], None],
-) -> None:
-    """Add to the sinks what sends events elsewhere, each in a thread of its own."""
+) -> list[Sink[Event]]:
+    """What sends events elsewhere, each in a thread of its own; before the files, as it may be refused."""
     more: list[tuple[str, Sink[Event]]] = []
     if command or url:
         if not on:
@@ -153,10 +156,10 @@ def open_outputs(
         more.append(("--osc", OscSink(osc)))
     if lsl:
         more.append(("--lsl", LslSink(session.labels, name)))
-    for option, sink in more:
-        outside = Background(sink, option, tell, finishes=False)
-        close_later(stack, outside)
-        sinks.append(outside)
+    sinks: list[Sink[Event]] = [Background(sink, option, tell, finishes=False) for option, sink in more]
+    for sink in sinks:
+        close_later(stack, sink)
+    return sinks
 
 
 def close_later(stack: ExitStack, sink: Sink[Any], signals: StopSignals | None = None) -> None:

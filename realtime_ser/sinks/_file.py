@@ -52,14 +52,11 @@ class LineFile:
         self.path = path
         self.header = header
         self._tell = tell
+        check_place(path, mode)
         try:
-            if path.is_dir():
-                raise SinkError(f"{path}: is a folder", "name a file")
             # A pipe or device cannot be created anew, hold an older result, or be rotated.
             self._regular = not path.exists() or path.is_file()
             self._file = self._open(mode if self._regular else "overwrite")
-        except FileExistsError:
-            raise SinkError(f"{path}: exists already", "give --overwrite to replace it or --append to go on") from None
         except OSError as error:
             raise SinkError(f"{path}: cannot be written ({reason_of(error)})", "choose another path") from None
         self._bytes = os.fstat(self._file.fileno()).st_size
@@ -179,6 +176,23 @@ def _write_line(raw: RawIOBase, line: str, encoding: str = "utf-8") -> int:
             time.sleep(_FULL_PIPE_S)
         written += taken or 0
     return written
+
+
+def check_place(path: Path, mode: Mode, remedy: str = "give --overwrite to replace it or --append to go on") -> None:
+    """Raises SinkError where no result can be written, as far as that is seen without opening it."""
+    try:
+        if path.is_dir():
+            raise SinkError(f"{path}: is a folder", "name a file")
+        if mode == "new" and path.is_file():
+            raise SinkError(f"{path}: exists already", remedy)
+        if path.is_file():
+            path.open("rb+").close()
+        elif not path.exists() and not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written ({reason_of(error)})", "choose another path") from None
 
 
 def first_line(path: Path) -> str | None:

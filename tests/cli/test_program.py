@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -307,6 +308,41 @@ def test_pipe_with_a_senseless_rate_or_no_audio() -> None:
     one_line(done, 0, "no audio arrived")
 
 
+# A mistake in one option
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("--run", "true"),  # and no --on
+        ("--on", "arousal > 0.4", "--run", "'"),
+        ("--on", "arousal > 0.4", "--webhook", "example.org"),
+        ("--osc", "127.0.0.1"),
+        ("--jsonl", "none/t.jsonl"),
+        ("--jsonl", "."),
+    ],
+)
+@pytest.mark.parametrize("old", ["rows of yesterday\n", None])
+def test_a_mistake_in_one_option_neither_empties_nor_makes_a_result(
+    tmp_path: Path, speech_wav: Path, monkeypatch: pytest.MonkeyPatch, mistake: tuple[str, ...], old: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "t.csv"
+    if old:
+        out.write_text(old)
+    done = program("replay", speech_wav, "--csv", out, *(["--overwrite"] if old else []), *mistake)
+    assert done.returncode in (1, 2)
+    assert out.exists() == bool(old)
+    assert not old or out.read_text() == old
+
+
+def test_a_result_that_exists_keeps_another_from_being_made(tmp_path: Path, speech_wav: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("events of yesterday\n")
+    done = program("replay", speech_wav, "--csv", tmp_path / "t.csv", "--jsonl", tmp_path / "t.jsonl")
+    one_line(done, 1, "t.jsonl: exists already")
+    assert not (tmp_path / "t.csv").exists()
+
+
 # Interruption
 
 
@@ -358,17 +394,33 @@ def test_interruption_flushes_everything(tmp_path: Path, name: str, code: int, s
 def test_a_signal_ends_the_wait_for_who_reads_a_named_pipe(
     tmp_path: Path, speech_wav: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, command: str
 ) -> None:
-    fifo, out, parts = tmp_path / "fifo", tmp_path / "t.csv", tmp_path / "parts"
+    fifo, first, parts = tmp_path / "fifo", tmp_path / "first", tmp_path / "parts"
     os.mkfifo(fifo)
+    os.mkfifo(first)
+    reader = os.open(first, os.O_RDONLY | os.O_NONBLOCK)
     parts.mkdir()
     monkeypatch.setenv("TMPDIR", str(parts))
-    results = ["--csv", out, "--jsonl", fifo] if command == "replay" else ["--csv", fifo]
+    results = ["--csv", first, "--jsonl", fifo] if command == "replay" else ["--csv", fifo]
 
     def opens() -> bool:
-        return out.exists() or any(parts.iterdir())  # what is there just before
+        return bool(select.select([reader], [], [], 0)[0]) or any(parts.iterdir())  # what is there just before
 
     assert interrupted(getattr(signal, name), [command, speech_wav, *results], opens) == (code, "")
+    os.close(reader)
     assert not list(parts.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes")
+@pytest.mark.parametrize(("csv", "jsonl"), [("old", "fifo"), ("fifo", "old")])
+def test_whoever_gives_up_waiting_for_a_named_pipe_finds_the_other_result_as_it_was(
+    tmp_path: Path, speech_wav: Path, csv: str, jsonl: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "old").write_text("rows of yesterday\n")
+    command = ["replay", speech_wav, "--csv", tmp_path / csv, "--jsonl", tmp_path / jsonl, "--overwrite"]
+    soon = time.monotonic() + 3
+    assert interrupted(signal.SIGINT, command, lambda: time.monotonic() > soon) == (130, "")
+    assert (tmp_path / "old").read_text() == "rows of yesterday\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")

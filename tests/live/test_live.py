@@ -166,3 +166,25 @@ def test_devices_can_be_read_by_programs(server: dict[str, str]) -> None:
     found = json.loads(done.stdout)
     assert sum(device["default"] for device in found) == 1
     assert {"index", "name", "host_api", "channels", "rate_hz", "latency_s", "default"} <= set(found[0])
+
+
+@pytest.mark.parametrize("recording", ["there.flac", "none/r.flac"])
+def test_a_recording_that_cannot_be_leaves_the_other_results_as_they_were(
+    server: dict[str, str], tmp_path: Path, recording: str
+) -> None:
+    out, events = tmp_path / "t.csv", tmp_path / "old.jsonl"
+    (tmp_path / "there.flac").write_text("yesterday")
+    program = [sys.executable, "-m", "realtime_ser", "live", "--plain", "--csv", str(out)]
+    done = subprocess.run(
+        [*program, "--record", str(tmp_path / recording)], env=server, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert recording in done.stderr
+    assert not out.exists()
+    events.write_text('{"type":"session.created"}\n')
+    done = subprocess.run(
+        [*program, "--jsonl", str(events), "--record", str(tmp_path / "none" / "r.flac"), "--overwrite"],
+        env=server, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert events.read_text() == '{"type":"session.created"}\n'
