@@ -30,7 +30,7 @@ class Screen:
         self._lanes = lanes
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield render(self._lanes, options.max_width, options.height or console.height)
+        yield render(self._lanes, options.max_width, options.height or console.height, options.ascii_only)
 
 
 class Dashboard:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
@@ -23,6 +24,7 @@ COLOURS = {
 }
 _OTHER_COLOURS = ("cyan", "magenta", "bright_green", "bright_blue", "orange3", "pink1")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
+_ASCII = str.maketrans("▁▂▃▄▅▆▇█░·─━┼┈▲●○→±…", "_-~=+*%#..-=+.^*o>+~")
 _TALLEST_TRACE = 4
 _LEVEL_RANGE_DB = (-70.0, 0.0)
 
@@ -33,11 +35,19 @@ def colour_of(label: str, labels: tuple[str, ...]) -> str:
     return COLOURS.get(label) or _OTHER_COLOURS[unknown.index(label) % len(_OTHER_COLOURS)]
 
 
-def render(lanes: Sequence[Snapshot], width: int, height: int) -> Group:
-    """Exactly `height` lines of at most `width` characters; each channel's lane below the other."""
+def render(lanes: Sequence[Snapshot], width: int, height: int, ascii_only: bool = False) -> Group:
+    """Exactly `height` lines of at most `width` characters; each channel's lane below the other.
+
+    Where there is little room, what is felt, the level, and whether audio is stored come first, then warnings.
+    """
     now = lanes[0]
-    head = [_header(now, width), _rule(now, width)]
-    foot = [_axis(lanes, width), *_status(lanes, width)]
+    costs, note, privacy = _status(lanes, width)
+    besides = max(1, height - 2 * len(lanes))
+    """Lines, were each lane an emotion and a level."""
+    head = [_header(now, width), _rule(now, width)][: max(0, besides - 2)]
+    foot = [costs, note, privacy] if besides > 4 else [note, privacy][-besides:]
+    if height - len(head) - len(foot) > 4 * len(lanes):  # of a trace
+        foot.insert(0, _axis(lanes, width))
     free = height - len(head) - len(foot)
     body: list[Text] = []
     for i, lane in enumerate(lanes):
@@ -46,12 +56,15 @@ def render(lanes: Sequence[Snapshot], width: int, height: int) -> Group:
     for line in lines:
         line.truncate(width, overflow="ellipsis")
         line.no_wrap = True
+        if ascii_only:
+            line.plain = line.plain.translate(_ASCII)
     return Group(*lines)
 
 
 def _lane(now: Snapshot, width: int, height: int) -> list[Text]:
     """Exactly `height` lines: the emotion, the level, and as much of the trace as fits."""
-    lines = [*_current(now, width), _level(now, width)][: max(0, height)]
+    mood, *more = _current(now, width)
+    lines = [mood, *more[: max(0, height - 2)], _level(now, width)][: max(0, height)]
     free = height - len(lines)
     rows = max(1, min(_TALLEST_TRACE, free // max(1, len(now.labels))))
     columns = _columns(now, _trace_room(now, width))
@@ -73,7 +86,10 @@ def _leading(now: Snapshot, n: int) -> list[str]:
 
 def _spread(left: Text, right: Text, width: int) -> Text:
     """Left and right ends of one line; the left gives way."""
-    left.truncate(max(0, width - right.cell_len - 1), overflow="ellipsis", pad=True)
+    room = width - right.cell_len - 1
+    if room < 1:
+        return right
+    left.truncate(room, overflow="ellipsis", pad=True)
     return left + Text(" ") + right
 
 
@@ -94,6 +110,7 @@ def _rule(now: Snapshot, width: int) -> Text:
 
 
 def _current(now: Snapshot, width: int) -> list[Text]:
+    """What is felt, with arousal and valence where they fit beside any label: they neither cut it nor come and go."""
     if now.away:
         mood = Text("  ○ no input", style="bold bright_red")
     elif now.state == "no_speech" and not now.speaking:
@@ -110,8 +127,14 @@ def _current(now: Snapshot, width: int) -> list[Text]:
     dim = now.state == "no_speech"
     arousal = _centred("arousal", now.arousal, dim)
     valence = _centred("valence", now.valence, dim)
+    named = (cell_len(f"  ● speech     {printable(label)}   100% ") for label in now.labels)
+    needed = max(named, default=0) + arousal.cell_len
     if now.channel:
-        mood = Text(f"  channel {now.channel}", style="bold cyan") + mood
+        lane = Text(f"  channel {now.channel}", style="bold cyan")
+        mood = lane + mood
+        needed += lane.cell_len
+    if width < needed:
+        return [mood]
     return [_spread(mood, arousal, width), _spread(Text(), valence, width)]
 
 
@@ -239,5 +262,5 @@ def _status(lanes: Sequence[Snapshot], width: int) -> list[Text]:
     if now.recording:
         recording = "○ no longer recording" if now.recording_ended else "● RECORDING"
         privacy = Text(f"{recording} to {printable(str(now.recording))}", style="bold bright_red")
-        privacy.truncate(max(0, width - keys.cell_len - 1), overflow="ellipsis")
+        privacy.truncate(max(len(recording) + 1, width - keys.cell_len - 1), overflow="ellipsis")
     return [costs, note, _spread(keys, privacy, width)]

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -66,6 +68,53 @@ def test_picture_fits_and_shows_what_it_must(width: int, height: int, steps: int
     assert "level" in text
     assert "real-time factor" in text
     assert "No audio is stored or sent." in text
+
+
+def said(label: str) -> Snapshot:
+    """A recorded session in which one emotion is named."""
+    return replace(
+        invented(110), state="speech", label=label, confidence=1.0, recording=Path("/talks/talk.flac"),
+        warning="too quiet", warned_s=27.0,
+    )  # fmt: skip
+
+
+@given(st.integers(12, 130), st.integers(2, 50), st.sampled_from(LABELS), st.integers(1, 3))
+def test_where_there_is_little_room_what_matters_stays(width: int, height: int, label: str, channels: int) -> None:
+    lanes = [said(label)] if channels == 1 else [replace(said(label), channel=1 + k) for k in range(channels)]
+    lines = drawn_lanes(lanes, width, height)
+    assert len(lines) == height
+    assert max(map(cell_len, lines)) <= width
+    text = "\n".join(lines)
+    assert "● RECORDING" in text
+    if height > 2 * channels:
+        if width >= 44:
+            assert text.count(f" {label.upper()}   100%") == channels
+        assert text.count("  level  ") == channels
+    if height > 2 * channels + 1:
+        assert "! too" in text if channels == 1 else "! channel" in text
+    assert "┈┈" not in text or text.count("▁") > 0  # no axis without a trace
+
+
+@given(st.integers(12, 130), st.integers(1, 50))
+def test_arousal_neither_cuts_an_emotion_nor_comes_and_goes_with_it(width: int, height: int) -> None:
+    shown = {"arousal" in "\n".join(drawn(said(label), width, height)) for label in LABELS}
+    assert len(shown) == 1
+    assert shown == {width >= 63 and height > 1}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_unicode_gets_the_same_picture_in_ascii(encoding: str) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding, errors="strict")
+    snapshot = replace(said("happy"), baseline=dict.fromkeys(LABELS, 0.1), profile="anna")
+    Console(width=80, height=24, file=file).print(Screen(snapshot), end="")
+    file.seek(0)
+    lines = file.read().splitlines()
+    assert [len(line) for line in lines] == [cell_len(line) for line in drawn(snapshot, 80, 24)]
+    text = "\n".join(lines)
+    assert "?" not in text
+    assert re.search(r"level +#+\.+ ", text)
+    assert re.search(r"surprised +[.]*_+", text)
+    assert "* RECORDING" in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
