@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from realtime_ser.channels import ChannelSessions
 from realtime_ser.cli.options import Mode
@@ -204,7 +205,9 @@ def open_view(
     plain: bool, stdout_taken: bool, csv: Path | None, channels: list[int] | None, recording: Path | None = None
 ) -> Dashboard | PlainLines:
     """The dashboard on a terminal of ours, lines elsewhere; lines go to stderr if stdout carries results."""
-    if not plain and sys.stdout.isatty() and not stdout_taken and in_foreground(sys.stdout):
+    console = Console()
+    drawn_on = sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal  # as a shell in Emacs is
+    if drawn_on and not plain and not stdout_taken and in_foreground(sys.stdout.fileno()):
         return Dashboard(channels or [None], csv_path=csv, recording=recording)
     return PlainLines(sys.stderr if stdout_taken else sys.stdout, recording)
 

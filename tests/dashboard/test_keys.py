@@ -1,4 +1,4 @@
-"""The real program on a real terminal: keys, the background, a window that is closed."""
+"""The real program on a real terminal: keys, Ctrl-Z, the background, a window that is closed."""
 
 from __future__ import annotations
 
@@ -121,6 +121,61 @@ def test_in_the_background_it_goes_on_and_leaves_the_screen_alone(tmp_path: Path
         assert b"neutral" in terminal.shown
         assert b"\x1b[?1049h" not in terminal.shown  # the other screen
     assert events_in(log)[-1]["reason"] == "duration reached"
+
+
+@pytest.mark.parametrize("on", ["", "bg; sleep 1;"])
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(tmp_path: Path, on: str) -> None:
+    log = tmp_path / "t.jsonl"
+    script = f'"$@"; stty -a; echo "the shell has it"; sleep 1; {on} fg'
+    with on_terminal("/bin/sh", "-mc", script, "sh", *replay(log)) as terminal:
+        terminal.until(lambda: len(events_in(log)) > 3)
+        assert terminal.shown.count(b"\x1b[?1049h") == 1  # the other screen
+        terminal.type(b"\x1a")
+        terminal.until(lambda: b"the shell has it" in terminal.shown)
+        shell = terminal.shown.rpartition(b"\x1b[?1049l")[2]
+        assert b"\x1b[?25h" in terminal.shown  # the cursor
+        assert b" icanon" in shell
+        assert b" echo " in shell
+        terminal.until(lambda: terminal.shown.count(b"\x1b[?1049h") == 2)
+        terminal.type(b"m")
+        terminal.until(lambda: b"marker" in log.read_bytes())
+        terminal.type(b"q")
+        assert terminal.end() == 0
+    assert events_in(log)[-1]["reason"] == "stopped by the user"
+
+
+def test_keys_are_heard_while_audio_comes_from_a_pipe(tmp_path: Path) -> None:
+    log = tmp_path / "t.jsonl"
+    command = [*replay(log)[:-3], "-", "--jsonl", log]
+    with on_terminal("/bin/sh", "-c", 'cat /dev/zero | "$@"', "sh", *command) as terminal:
+        terminal.until(lambda: len(events_in(log)) > 3 and b"quit" in terminal.shown)
+        terminal.type(b"m")
+        terminal.until(lambda: b"marker" in log.read_bytes())
+        terminal.type(b"q")
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_on_a_terminal_that_cannot_be_drawn_on_there_are_lines(tmp_path: Path, kind: str) -> None:
+    log = tmp_path / "t.jsonl"
+    with on_terminal("/usr/bin/env", f"TERM={kind}", *replay(log), "--duration", 3) as terminal:
+        assert terminal.end() == 0
+        assert b"speech\r\n" in terminal.shown
+        assert b"\x1b" not in terminal.shown
+
+
+def test_what_else_is_written_on_the_terminal_is_drawn_over_within_seconds() -> None:
+    with on_terminal(sys.executable, "-c", UNCHANGED) as terminal:
+        terminal.until(lambda: terminal.shown.count(b"No audio is stored") == 3)
+
+
+UNCHANGED = """
+import time
+from realtime_ser.dashboard import Dashboard
+with Dashboard():
+    time.sleep(20)
+"""
+"""A dashboard of a session in which nothing happens."""
 
 
 def test_a_windows_console_gives_special_keys_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
