@@ -96,6 +96,17 @@ def test_a_machine_that_slept_is_a_gap_of_that_length(running: Server, tmp_path:
     assert len([e for e in events if e["type"] == "speech.ended" and e["start_s"] > gap["end_s"]]) == 3
 
 
+def test_what_sound_libraries_say_of_a_lost_device_is_not_told_but_our_last_line_is(
+    running: Server, tmp_path: Path
+) -> None:
+    live = start_live(running, tmp_path / "live.jsonl")
+    running.kill()
+    wait_for("device_lost", tmp_path / "live.jsonl")
+    time.sleep(3)  # it tries to open it again
+    (told,) = stop(live).splitlines()
+    assert "s of audio" in told
+
+
 def test_interrupted_while_the_device_is_away_it_ends_at_once(running: Server, tmp_path: Path) -> None:
     out = tmp_path / "live.jsonl"
     live = start_live(running, out)
