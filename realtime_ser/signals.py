@@ -65,6 +65,32 @@ class StopSignals:
             raise StopRequested
 
 
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Around a whole program: Ctrl-C ends it with 130, after what has to be cleaned up, and no traceback.
+
+    Not every KeyboardInterrupt arrives: one in the middle of an import of C code comes out of it as an ImportError.
+    """
+    interrupted = False
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except BaseException:
+        if interrupted:
+            raise SystemExit(128 + signal.SIGINT) from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter ends, and has nothing to tell of either
+
+
 def leave_to_parent(sigterm: bool) -> None:
     """In a process of ours: what reaches all processes of a terminal, or of a service, is for the parent to answer."""
     for number in _numbers():

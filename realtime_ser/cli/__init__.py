@@ -21,6 +21,7 @@ from realtime_ser.cli.replay import replay
 from realtime_ser.cli.report import report
 from realtime_ser.errors import RealtimeSerError
 from realtime_ser.printable import never_fail_on_characters, say
+from realtime_ser.signals import ended_by_ctrl_c
 
 app = typer.Typer(
     add_completion=False,
@@ -34,11 +35,12 @@ for command in (live, replay, analyze, report, export, compare, devices, doctor,
 
 
 def main() -> None:
-    """Entry point: exit codes 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted."""
+    """All there is: exit codes 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted."""
     _open_what_is_closed()
     never_fail_on_characters()
     try:
-        app(prog_name="realtime-ser")
+        with ended_by_ctrl_c():
+            app(prog_name="realtime-ser")
     except RealtimeSerError as error:
         say(f"realtime-ser: {error}", sys.stderr)
         sys.exit(error.exit_code)

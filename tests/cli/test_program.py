@@ -312,26 +312,24 @@ def test_pipe_with_a_senseless_rate_or_no_audio() -> None:
 
 
 @pytest.mark.parametrize(
-    "mistake",
+    ("code", "mistake"),
     [
-        ("--run", "true"),  # and no --on
-        ("--on", "arousal > 0.4", "--run", "'"),
-        ("--on", "arousal > 0.4", "--webhook", "example.org"),
-        ("--osc", "127.0.0.1"),
-        ("--jsonl", "none/t.jsonl"),
-        ("--jsonl", "."),
+        (2, ("--run", "true")),  # and no --on
+        (2, ("--on", "arousal > 0.4", "--run", "'")),
+        (2, ("--on", "arousal > 0.4", "--webhook", "example.org")),
+        (2, ("--osc", "127.0.0.1")),
+        (1, ("--jsonl", "/none/t.jsonl")),
+        (1, ("--jsonl", "/")),
     ],
 )
 @pytest.mark.parametrize("old", ["rows of yesterday\n", None])
 def test_a_mistake_in_one_option_neither_empties_nor_makes_a_result(
-    tmp_path: Path, speech_wav: Path, monkeypatch: pytest.MonkeyPatch, mistake: tuple[str, ...], old: str | None
+    tmp_path: Path, speech_wav: Path, code: int, mistake: tuple[str, ...], old: str | None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     out = tmp_path / "t.csv"
     if old:
         out.write_text(old)
-    done = program("replay", speech_wav, "--csv", out, *(["--overwrite"] if old else []), *mistake)
-    assert done.returncode in (1, 2)
+    one_line(program("replay", speech_wav, "--csv", out, *(["--overwrite"] if old else []), *mistake), code)
     assert out.exists() == bool(old)
     assert not old or out.read_text() == old
 
@@ -386,6 +384,28 @@ def test_interruption_flushes_everything(tmp_path: Path, name: str, code: int, s
     assert events[-1]["reason"] == "interrupted"
     if source == "demo":
         assert rows(out)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize("command", [("replay", "demo"), ("models", "ser-base")])
+@pytest.mark.parametrize("imported", ["typer", "realtime_ser.cli", "numpy", "onnxruntime", "realtime_ser.session"])
+def test_interrupted_while_it_loads_it_just_ends(command: tuple[str, ...], imported: str) -> None:
+    for later_s in (0, 0.003, 0.02):
+        with subprocess.Popen(
+            [sys.executable, "-X", "importtime", "-m", "realtime_ser", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            any(line.rpartition("|")[2].strip().startswith(imported) for line in process.stderr)
+            time.sleep(later_s)
+            process.send_signal(signal.SIGINT)
+            said = [line for line in process.stderr if not line.startswith("import time:")]
+        assert process.returncode in (-signal.SIGINT, 130, 0)  # to a shell the first is 130 too; or it was done
+        assert "Traceback" not in "".join(said)
+        assert "rror" not in "".join(said)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")
