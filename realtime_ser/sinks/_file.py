@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -187,9 +188,9 @@ def check_place(path: Path, mode: Mode, remedy: str = "give --overwrite to repla
             raise SinkError(f"{path}: exists already", remedy)
         if path.is_file():
             path.open("rb+").close()
-        elif not path.exists() and not path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        elif not path.exists():
+            tempfile.TemporaryFile(dir=path.parent).close()  # the system says why not, and nothing stays
+        elif not os.access(path, os.W_OK):  # a pipe or device, which cannot be tried
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise SinkError(f"{path}: cannot be written ({reason_of(error)})", "choose another path") from None
