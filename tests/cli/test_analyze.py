@@ -183,7 +183,7 @@ def test_resume_and_report_pass_over_empty_lines(tmp_path: Path, recordings: Pat
     assert (len(timeline), timeline.problems) == (len(lines), ())
 
 
-@pytest.mark.parametrize("cut", [0, 10, 500, 2_000, 5_000])
+@pytest.mark.parametrize("cut", [0, 10, 2_000])
 def test_resume_continues_one_timeline_wherever_it_was_cut_off(tmp_path: Path, recordings: Path, cut: int) -> None:
     (recordings / 'c, "quoted".wav').write_bytes((recordings / "a.wav").read_bytes())
     whole, cut_off = tmp_path / "whole.csv", tmp_path / "cut.csv"

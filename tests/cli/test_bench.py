@@ -13,6 +13,7 @@ from realtime_ser.bench import multiply_adds
 from tests.cli.program import one_line, program
 
 
+@pytest.mark.slow
 def test_json_has_every_figure() -> None:
     done = program("bench", "--seconds", "8", "--json")
     assert done.returncode == 0, done.stderr

@@ -386,6 +386,7 @@ def test_interruption_flushes_everything(tmp_path: Path, name: str, code: int, s
         assert rows(out)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 @pytest.mark.parametrize("command", [("replay", "demo"), ("models", "ser-base")])
 @pytest.mark.parametrize("imported", ["typer", "realtime_ser.cli", "numpy", "onnxruntime", "realtime_ser.session"])
@@ -430,6 +431,7 @@ def test_a_signal_ends_the_wait_for_who_reads_a_named_pipe(
     assert not list(parts.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")
 @pytest.mark.parametrize(("csv", "jsonl"), [("old", "fifo"), ("fifo", "old")])
 def test_whoever_gives_up_waiting_for_a_named_pipe_finds_the_other_result_as_it_was(
@@ -443,6 +445,7 @@ def test_whoever_gives_up_waiting_for_a_named_pipe_finds_the_other_result_as_it_
     assert (tmp_path / "old").read_text() == "rows of yesterday\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")
 @pytest.mark.parametrize("command", [("replay", "--speed", "max"), ("analyze",)])
 def test_a_named_pipe_is_a_result_file_once_somebody_reads_it(

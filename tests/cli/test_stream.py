@@ -141,6 +141,7 @@ def test_what_ends_while_the_device_is_away_has_its_loss(
     assert soundfile.info(flac).duration == pytest.approx(end_s, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_pipe_that_begins_late_does_not_lag_but_one_that_stops_in_between_does() -> None:
     pace = Pace(1.0)
     time.sleep(1.5)

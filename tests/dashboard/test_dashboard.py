@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -95,6 +95,7 @@ def test_where_there_is_little_room_what_matters_stays(width: int, height: int, 
     assert "┈┈" not in text or text.count("▁") > 0  # no axis without a trace
 
 
+@settings(max_examples=40)
 @given(st.integers(12, 130), st.integers(1, 50))
 def test_arousal_neither_cuts_an_emotion_nor_comes_and_goes_with_it(width: int, height: int) -> None:
     shown = {"arousal" in "\n".join(drawn(said(label), width, height)) for label in LABELS}

@@ -79,6 +79,7 @@ def replay(log: Path) -> list[object]:
     return [sys.executable, "-m", "realtime_ser", "replay", "demo", "--jsonl", log]
 
 
+@pytest.mark.slow
 def test_arrows_and_function_keys_neither_quit_nor_mark(tmp_path: Path) -> None:
     log = tmp_path / "t.jsonl"
     with on_terminal(*replay(log)) as terminal:
@@ -114,6 +115,7 @@ def test_who_ignores_that_goes_on_without_a_terminal(tmp_path: Path) -> None:
     assert events_in(log)[-1]["reason"] == "duration reached"
 
 
+@pytest.mark.slow
 def test_in_the_background_it_goes_on_and_leaves_the_screen_alone(tmp_path: Path) -> None:
     log = tmp_path / "t.jsonl"
     with on_terminal("/bin/sh", "-mc", '"$@" & wait $!', "sh", *replay(log), "--duration", 4) as terminal:
@@ -123,6 +125,7 @@ def test_in_the_background_it_goes_on_and_leaves_the_screen_alone(tmp_path: Path
     assert events_in(log)[-1]["reason"] == "duration reached"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["", "bg; sleep 1;"])
 def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(tmp_path: Path, on: str) -> None:
     log = tmp_path / "t.jsonl"
@@ -144,6 +147,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(tmp_path: Path, on
     assert events_in(log)[-1]["reason"] == "stopped by the user"
 
 
+@pytest.mark.slow
 def test_keys_are_heard_while_audio_comes_from_a_pipe(tmp_path: Path) -> None:
     log = tmp_path / "t.jsonl"
     command = [*replay(log)[:-3], "-", "--jsonl", log]
@@ -155,6 +159,7 @@ def test_keys_are_heard_while_audio_comes_from_a_pipe(tmp_path: Path) -> None:
         assert terminal.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dumb", "unknown"])
 def test_on_a_terminal_that_cannot_be_drawn_on_there_are_lines(tmp_path: Path, kind: str) -> None:
     log = tmp_path / "t.jsonl"
@@ -164,6 +169,7 @@ def test_on_a_terminal_that_cannot_be_drawn_on_there_are_lines(tmp_path: Path, k
         assert b"\x1b" not in terminal.shown
 
 
+@pytest.mark.slow
 def test_what_else_is_written_on_the_terminal_is_drawn_over_within_seconds() -> None:
     with on_terminal(sys.executable, "-c", UNCHANGED) as terminal:
         terminal.until(lambda: terminal.shown.count(b"No audio is stored") == 3)

@@ -90,6 +90,7 @@ def test_export_gives_the_same_numbers_and_fits_the_contract(net: torch.nn.Modul
     np.testing.assert_allclose(model.head().push(embeddings[None]), posteriors.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("n_networks", [1, 2])
 def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
@@ -135,6 +136,7 @@ def test_integers_give_nearly_the_same_numbers_and_weights_are_integers(
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 def test_short_windows_are_less_sure_if_they_are_less_often_right() -> None:
     import numpy as np
 
