@@ -398,6 +398,8 @@ def test_interrupted_while_it_loads_it_just_ends(command: tuple[str, ...], impor
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            # Tests that run in the background hand an ignored SIGINT down, and the program would rightly ignore it too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert process.stderr is not None
             any(line.rpartition("|")[2].strip().startswith(imported) for line in process.stderr)
