@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime_ser import events
-from realtime_ser.errors import SettingsError
+from realtime_ser.errors import ModelError, SettingsError
 from realtime_ser.event_log import EventLog
 from realtime_ser.measurer import Measurer, utc_now
 from realtime_ser.settings import RATE_HZ, SessionSettings
@@ -287,12 +287,17 @@ class Session:
     def flush(self, reason: str = "end of input", problem: str | None = None) -> list[events.Event]:
         """End of input: the last events and the totals. Nothing can be pushed after it; flushing again gives [].
 
-        `problem` is what the source knows and the samples cannot tell: why there is no more of them.
+        `problem` is what the source knows and the samples cannot tell: why there is no more of them. Raises ModelError
+        as `push` does, and tells the rest when called again; for the reason "error", which is known by then, at once.
         """
         if self._closed:
             return []
         self._created()
-        alone(self._end_of_stretch(time.perf_counter()))
+        try:
+            alone(self._end_of_stretch(time.perf_counter()))
+        except ModelError:
+            if reason != "error":
+                raise
         end = self._clock()
         if problem:
             remedy = "what came before it is analysed"

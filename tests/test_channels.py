@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from realtime_ser.channels import ChannelSessions
 from realtime_ser.errors import ModelError, SettingsError
-from realtime_ser.events import Event, SessionClosed, SpeechEnded
+from realtime_ser.events import Event, SessionClosed, SpeechEnded, SpeechStarted
 from realtime_ser.session import Session
-from realtime_ser.stages.model import Model
+from realtime_ser.stages.model import Model, load_model
+from tests.stages.test_window_model import fails_for_speech
 
 
 @pytest.fixture
@@ -54,21 +57,26 @@ def test_the_order_does_not_depend_on_the_blocks(model: Model, call: tuple[NDArr
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_what_one_channel_told_is_not_lost_where_another_fails(
-    model: Model, call: tuple[NDArray[np.int16], int]
+def test_what_channels_told_is_not_lost_where_their_model_fails(
+    tmp_path: Path, call: tuple[NDArray[np.int16], int]
 ) -> None:
-    class Failing(Session):
-        def flush(self, reason: str = "end of input", problem: str | None = None) -> list[Event]:
-            if reason != "error":
-                raise ModelError("no finite numbers", "use another model")
-            return super().flush(reason, problem)
-
     audio, rate_hz = call
-    sessions = ChannelSessions([1, 2], lambda channel: (Failing if channel == 2 else Session)(model, channel=channel))
-    sessions.push(audio, rate_hz)
+    stranger = load_model(fails_for_speech(tmp_path / "m.onnx"))
+    sessions = ChannelSessions([1, 2], lambda channel: Session(stranger, channel=channel))
+    events: list[Event] = []
+
+    def hear() -> None:
+        for at in range(0, len(audio), rate_hz // 10):
+            events.extend(sessions.push(audio[at : at + rate_hz // 10], rate_hz))
+
     with pytest.raises(ModelError):
-        sessions.flush()
-    assert {e.channel for e in sessions.flush("error") if isinstance(e, SessionClosed)} == {1, 2}
+        hear()
+    events += sessions.flush("error")
+    for channel in (1, 2):
+        mine = [e for e in events if e.channel == channel]
+        assert [e.seq for e in mine] == list(range(len(mine)))
+        assert isinstance(mine[-1], SessionClosed)
+    assert any(isinstance(e, SpeechStarted) for e in events)
 
 
 def test_a_channel_that_is_not_there_is_told(model: Model) -> None:

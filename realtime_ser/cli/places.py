@@ -113,6 +113,8 @@ def _inside_path(given: Path, unlisted: Callable[[SourceError], None]) -> Iterat
             folders.clear()  # a link back to where we were
             continue
         searched.add(real)
+        # A folder's own name goes before that of a link to it, whatever the order on the disk.
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
         paths += (Path(folder, name) for name in names)
     for path in sorted(paths):
         if path.suffix.lower() in AUDIO_SUFFIXES and (size := _size_of(path)) is not None:

@@ -116,6 +116,7 @@ class Dashboard:
 
     def _suspend(self, _number: int, _frame: FrameType | None) -> None:
         """Ctrl-Z: stop with the terminal as it was. Who draws enters it again once it is ours; after `bg` it is not."""
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # another would wait for this one's lock, within it
         with self._drawing:
             self._leave()
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)

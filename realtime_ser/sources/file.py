@@ -17,8 +17,8 @@ from realtime_ser.stages.resample import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 _SIZE_LIE = re.compile(r"\b(?:data|SSND)\b.*should be|Exiting parser")
 """What libsndfile's log says of a header that claims more (or less) than the file holds."""
 _WHOLE_SIZE = re.compile(r"^RIFF : (\d+)", re.MULTILINE)
-_UNKNOWN_BYTES = 0x7FFFF000
-"""From here on the whole's size is what sox, ffmpeg and their like write into a pipe, as they cannot know it."""
+_UNKNOWN_BYTES = (range(0x7FFFF000, 0x80010000), range(0xFFFFF000, 0x100000000))
+"""What sox and its like, and ffmpeg and its, write into a pipe as the whole's size, as they cannot know it."""
 _NO_AUDIO_BYTES = 1 << 16
 """As long as what stands before the audio ever is."""
 _EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -86,7 +86,7 @@ class FileSource:
         self._read_frames = self._block_frames if plain else self.rate_hz // 10
         self._first = round(from_s * self.rate_hz)
         whole = _WHOLE_SIZE.search(self._file.extra_info)
-        piped = whole is not None and int(whole[1]) >= _UNKNOWN_BYTES
+        piped = whole is not None and any(int(whole[1]) in sizes for sizes in _UNKNOWN_BYTES)
         self._size_lies = not piped and bool(_SIZE_LIE.search(self._file.extra_info))
         if plain and not self._file.frames and path.stat().st_size > _NO_AUDIO_BYTES:
             self._file.close()

@@ -96,9 +96,12 @@ def _chosen(path: Path, tiers: Tiers, wanted: Wanted) -> list[Annotation]:
     if not filled:
         raise TimelineError(f"{path}: holds no labels", "fill some in")
     listed = ", ".join(map(repr, filled))
-    if wanted.tier is not None and filled != [""]:
+    if wanted.tier is not None:
         if wanted.tier not in filled:
-            raise TimelineError(f"{path}: has no labels in a tier {wanted.tier!r}", f"there are: {listed}")
+            raise TimelineError(
+                f"{path}: has no labels in a tier {wanted.tier!r}",
+                f"there are: {listed if any(filled) else 'no tiers'}",
+            )
         return tiers[wanted.tier]
     of = wanted.channel
     ours = [name for name in (f"label {of}", "label", f"emotion.{of}", "emotion") if name in filled][:1]
