@@ -164,7 +164,8 @@ def begin(run: Path, config: str, options: Mapping[str, Any]) -> None:
         begun = {"config": (run / "config.toml").read_text(), "leave-out": read_left_out(run)}
         if (run / "options.json").exists():  # runs of before have none
             begun |= json.loads((run / "options.json").read_text())
-        other = [name for name, value in begun.items() if value != given[name]]
+        begun["leave-out"] = sorted(begun["leave-out"])
+        other = [name for name, value in given.items() if value != begun.get(name, value)]
         if other:
             raise typer.BadParameter(f"{run} was begun with another {' and '.join(other)}; give another --run")
         return
@@ -196,7 +197,7 @@ def main(
     half = device.type == "cuda" or "AVX512" in torch.backends.cpu.get_cpu_capability()
     settings = tomllib.loads(config.read_text())
     options, labels = settings["training"], settings["labels"]
-    n_epochs, left_out, teachers_of = epochs or options["epochs"], leave_out or [], teacher or []
+    n_epochs, left_out, teachers_of = epochs or options["epochs"], sorted(leave_out or []), teacher or []
     seed = options["seed"] if seed is None else seed
     per_epoch = settings["clips_per_epoch"]
     known = (*per_epoch, *CREMA_D_SENTENCES)
@@ -206,7 +207,7 @@ def main(
         if heard := [name for name in left_out if name not in read_left_out(before)]:
             raise typer.BadParameter(f"cannot leave out {', '.join(heard)}: {before} has heard it")
     given = {"epochs": n_epochs, "seed": seed, "leave-out": left_out}
-    given |= {"start": start and str(start), "teacher": [str(run) for run in teachers_of]}
+    given |= {"start": start and str(start), "teacher": [str(path) for path in teachers_of]}
     begin(run, config.read_text(), given)
     torch.manual_seed(seed)
 
