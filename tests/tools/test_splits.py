@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tools.corpora import Clip, load
-from tools.prepare import noise_paths
 from tools.splits import (
     HELD_OUT_KEYWORD,
     RAVDESS_FOLDS,
@@ -46,6 +47,7 @@ def test_validation_speakers_and_the_keyword_are_held_out(corpora: Path, splits:
 
 
 def test_noises_that_measure_are_cut_from_other_recordings_than_those_that_train(corpora: Path) -> None:
+    noise_paths = pytest.importorskip("tools.prepare", reason="needs the [train] extra").noise_paths
     trained, measured = (
         {path.stem.split("-")[1] for path in noise_paths(corpora, evaluation)} for evaluation in (False, True)
     )
