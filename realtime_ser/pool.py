@@ -200,14 +200,13 @@ class SessionPool:
         """
         this = threading.get_ident()
         with self._changed:
-            before = self._hearer
-            if before not in (None, this):
+            if self._hearer not in (None, this):
                 raise SettingsError("two threads hear one pool", "hear it in one, or one after the other")
             self._hearer = this
         try:
             yield from self._round(timeout_s)
         finally:
-            self._hearer = before
+            self._hearer = None  # rounds of one thread may end in any order
 
     def _round(self, timeout_s: float) -> Iterator[Heard]:
         yield from self._answer(1)  # what is left of a round that was not heard to its end
