@@ -42,6 +42,11 @@ class AugmentSettings:
     hiss: float = 0.7
     hiss_snr_db: tuple[float, float] = (5.0, 45.0)
     band_limit: float = 0.05
+    band_limit_at: tuple[int, int] = (10, 32)
+    """The highest band to begin with and the lowest to end with."""
+    band_limit_db: tuple[float, float] = (20.0, 60.0)
+    band_limit_one_sided: float = 0.0
+    """Share of the limited that are so at one end alone."""
     warp: float = 0.1
     """At most such a part of the mel axis more or less."""
     warp_bands: float = 2.0
@@ -50,6 +55,15 @@ class AugmentSettings:
     equaliser_ripple_db: float = 2.0
     mask_bands: int = 10
     mask_frames: int = 13
+    mixed: float = 0.3
+    """Share of the batches that are mixed up."""
+
+
+NOTHING = AugmentSettings(
+    sped=0, line=0, room=0, tilt=0, recorded=0, clip=0, hiss=0, band_limit=0, warp=0, warp_bands=0, range=0,
+    equaliser_tilt_db=0, equaliser_ripple_db=0, mask_bands=0, mask_frames=0, mixed=0,
+)  # fmt: skip
+"""Crops as they were recorded."""
 
 
 def draw(low: float, high: float, like: Tensor, *shape: int) -> Tensor:
@@ -180,11 +194,13 @@ def limit_band(db: Tensor, settings: AugmentSettings) -> Tensor:
     """Cheap lines: attenuate all below a low and above a high cut-off."""
     batch, _, bands = db.shape
     index = torch.arange(bands, device=db.device)
-    low = torch.randint(0, 10, (batch, 1), device=db.device)
-    high = torch.randint(bands // 2, bands, (batch, 1), device=db.device)
-    outside = (index < low) | (index > high)
+    low = torch.randint(0, settings.band_limit_at[0], (batch, 1), device=db.device)
+    high = torch.randint(settings.band_limit_at[1], bands, (batch, 1), device=db.device)
+    one_sided = torch.rand(batch, 1, device=db.device) < settings.band_limit_one_sided
+    at_the_top = torch.rand(batch, 1, device=db.device) < 0.5
+    outside = ((index < low) & ~(one_sided & at_the_top)) | ((index > high) & ~(one_sided & ~at_the_top))
     hit = torch.rand(batch, 1, device=db.device) < settings.band_limit
-    loss_db = draw(20, 60, db, batch, 1)
+    loss_db = draw(*settings.band_limit_db, db, batch, 1)
     return db - ((outside & hit) * loss_db)[:, None]
 
 

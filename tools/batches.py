@@ -24,7 +24,7 @@ COPY_PASTE = 0.3
 VOTE_WEIGHT = 0.1
 """Share of the raters' votes in a CREMA-D target; the rest is the intended emotion."""
 MIXUP = 0.3
-"""Probability that a batch is mixed up, and the Beta distribution's parameter."""
+"""The Beta distribution's parameter."""
 
 
 def target_of(clip: Clip, labels: Sequence[str]) -> NDArray[np.float32]:
@@ -174,7 +174,7 @@ class Batches:
         frames = augment(fill_up(frames, n_real), self._settings)
         targets = torch.from_numpy(self._targets[rows]).to(self._device)
         allowed = torch.from_numpy(self._material.allowed[rows]).to(self._device)
-        if rng.random() < MIXUP:
+        if rng.random() < self._settings.mixed:
             # The same mix for all: the loss stays a plain cross-entropy. Corpora may differ in labels.
             share, other = float(rng.beta(MIXUP, MIXUP)), torch.randperm(len(rows), device=self._device)
             frames = share * frames + (1 - share) * frames[other]

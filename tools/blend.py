@@ -12,6 +12,8 @@ from typing import Annotated
 import torch
 import typer
 
+from tools.train import read_left_out
+
 
 def main(
     before: Path,
@@ -26,8 +28,10 @@ def main(
     blend = {k: x.lerp(second[k], share) if x.dtype.is_floating_point else second[k] for k, x in first.items()}
     run.mkdir(parents=True, exist_ok=True)
     torch.save({"average": blend}, run / "checkpoint.pt")
-    for name in ("config.toml", "left_out.txt"):
-        (run / name).write_text((after / name).read_text())
+    (run / "config.toml").write_text((after / "config.toml").read_text())
+    # What either has heard, the blend has.
+    left_out = set(read_left_out(before)) & set(read_left_out(after))
+    (run / "left_out.txt").write_text("".join(f"{name}\n" for name in sorted(left_out)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ does to a voice is drawn anew for each batch (`tools/augment.py`).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -117,7 +118,7 @@ def _cached(paths: Sequence[Path], cache: Path, kind: str, work: Callable[[Any],
             found = list(track(pool.map(work, enumerate(paths), chunksize=32), kind, total=len(paths)))
         cache.mkdir(parents=True, exist_ok=True)
         lengths = [[len(part) for part in clip] for clip in found]
-        unfinished = file.with_suffix(".new.npz")
+        unfinished = cache / f"{key}.{os.getpid()}.npz"  # several may be at it
         np.savez(unfinished, lengths=lengths, samples=np.concatenate([part for clip in found for part in clip]))
         unfinished.replace(file)
         del found

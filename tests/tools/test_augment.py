@@ -86,3 +86,24 @@ def test_padding_becomes_the_clips_own_background() -> None:
     assert torch.equal(filled[0], frames[0])
     assert torch.equal(filled[1, :40], frames[1, :40])
     assert torch.equal(filled[1, 40:], torch.full((60, 3), 2.0))
+
+
+def test_nothing_is_done_where_nothing_is_asked_for(voice: NDArray[np.float32]) -> None:
+    samples = torch.from_numpy(np.stack((voice, voice[::-1].copy())))
+    rooms, noises = torch.randn(2, 1600), torch.randn(2, 16_000)
+    heard = augment.degrade(samples, rooms, noises, augment.NOTHING)
+    torch.testing.assert_close(heard, samples, atol=1e-4, rtol=0)
+    frames = augment.log_mel(samples)
+    torch.testing.assert_close(augment.augment(frames, augment.NOTHING), frames, atol=1e-3, rtol=0)
+
+
+def test_a_band_ends_at_one_side_or_at_both() -> None:
+    frames = torch.zeros(400, 2, 64)
+    for one_sided in (0.0, 1.0):
+        settings = AugmentSettings(band_limit=1, band_limit_at=(20, 26), band_limit_one_sided=one_sided)
+        lost = augment.limit_band(frames, settings)[:, 0] < -19
+        assert not lost[:, 20:26].any()
+        both = lost[:, 0] & lost[:, -1]
+        assert both.float().mean() == 0 if one_sided else both.float().mean() > 0.8
+        assert lost[:, 0].float().mean() > 0.4
+        assert lost[:, -1].float().mean() > 0.4

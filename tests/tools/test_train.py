@@ -163,37 +163,63 @@ def test_a_network_learns_what_its_teacher_says_and_may_be_blended_with_it(tree:
     for name, value in between.items():
         if value.dtype.is_floating_point:
             torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * after[name])
+    (tree / "alone" / "left_out.txt").write_text("IEO\nTIE\n")
+    (tree / "taught" / "left_out.txt").write_text("TIE\nWSI\n")
+    blend.main(tree / "alone", tree / "taught", tree / "blend")
+    assert (tree / "blend" / "left_out.txt").read_text() == "TIE\n"  # all else was heard by one of them
 
 
-def test_a_head_learns_anew_and_the_encoder_stays(tree: Path) -> None:
-    from tools import train_head
+def test_a_model_gets_a_head_that_learns_on_its_encoder(tree: Path) -> None:
+    from typer import BadParameter
+
+    from realtime_ser.stages.model import load_model
+    from tools import export, train_head
 
     (tree / "tiny.toml").write_text(CONFIG)
     assert train(tree, "start", "--epochs", "1", "--leave-out", "TIE").returncode == 0
-    (tree / "head.toml").write_text(CONFIG.split("epochs = 2")[0] + HEAD)
+    start, corpora, splits, cache = tree / "start" / "model", tree / "corpora", tree / "splits", tree / "cache"
+    export.main(tree / "start", corpora, start, splits, None, cache)
+    config = tree / "head.toml"
+    config.write_text(CONFIG.split("[network]")[0] + HEAD)
     for run in ("head", "again"):
-        train_head.main(
-            tree / "start", tree / "head.toml", tree / "corpora", tree / run, tree / "splits", tree / "cache", threads=1
-        )
-    before, after, again = (
-        torch.load(tree / run / "checkpoint.pt", weights_only=True)["average"] for run in ("start", "head", "again")
-    )
-    for name, value in before.items():
-        torch.testing.assert_close(after[name], again[name], rtol=0, atol=0, msg=name)
-        if name.startswith("encoder"):
-            torch.testing.assert_close(after[name], value, rtol=0, atol=0, msg=name)
-    assert not torch.equal(after["head.classify.weight"], before["head.classify.weight"])
-    assert (tree / "head" / "left_out.txt").read_text() == "TIE\n"
+        train_head.main(start, config, corpora, tree / run, splits, cache, threads=1)
+    for name in ("encoder.onnx", "head.onnx"):
+        assert (tree / "head" / "model" / name).read_bytes() == (tree / "again" / "model" / name).read_bytes(), name
+    assert (tree / "head" / "left_out.txt").read_text() == "TIE\n"  # its encoder never heard it either
+    for name, told in {"IEO": "has heard it", "TIF": "cannot leave out TIF"}.items():
+        with pytest.raises(BadParameter, match=told):
+            train_head.main(start, config, corpora, tree / "other", splits, cache, [name], threads=1)
+
+    # As it streams: what the encoder said before, and its frames behind.
+    frames = np.random.default_rng(0).standard_normal((160, 64)).astype(np.float32) * 10 - 40
+    before, after = (load_model(folder).encoder().push(frames) for folder in (start, tree / "head" / "model"))
+    np.testing.assert_array_equal(after, np.concatenate((before, frames.reshape(len(before), -1)), axis=1))
+    model = load_model(tree / "head" / "model")
+    posteriors = model.head().push(after[None])[0]
+    louder = np.concatenate((before, (frames + 12).reshape(len(before), -1)), axis=1)
+    np.testing.assert_allclose(model.head().push(louder[None])[0], posteriors, atol=1e-4)
+    others = np.stack([after, after[::-1], np.roll(after, 3, axis=0)])
+    np.testing.assert_array_equal(model.head().push(others)[0], posteriors)  # alone or in a batch
 
 
 HEAD = """
-passes = 3
+[head]
+widths = [8, 4]
+members = 2
+share = 0.5
+
+[training]
+epochs = 1
+crops = 8
+passes = 2
 batch = 8
 rate = 1e-3
 weight_decay = 0.03
 seed = 1
 unacted_smoothing = 0.4
-neutral_off = 0.5
+
+[degraded]
+hiss = 1
 """
 KILLED_AFTER_ONE = """
 import os, torch, typer
