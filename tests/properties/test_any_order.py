@@ -58,7 +58,7 @@ class SessionInAnyOrder(RuleBasedStateMachine):
     def push(self, sound: str, start: int, size: int, rate_hz: int) -> None:
         block = SOUNDS[sound][start : start + size]
         self.events += self.session.push(block, rate_hz)
-        if rate_hz != self.rate_hz:
+        if len(block) and rate_hz != self.rate_hz:  # nothing of another rate ends nothing
             self.end_stretch()
             self.rate_hz = rate_hz
         self.pushed += len(block)
