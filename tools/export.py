@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from tools.network import (
     SpeechEmotionNet,
     load_network,
 )
+from tools.prepare import Frames
 from tools.splits import SPLITS, crema_d_validation
 from tools.sums import write_sums
 from tools.train import predict
@@ -88,6 +90,28 @@ def fit_temperature(
 
 WINDOWS_S = (1.0, 1.5, 2.0, 3.0)
 """Lengths that the temperature is fitted on, from a segment's start as a session scores them; besides whole clips."""
+
+
+def calibrate(
+    say: Callable[[Sequence[Frames]], NDArray[np.float32]],
+    corpora: Path,
+    splits: Path,
+    labels: Sequence[str],
+    cache: Path,
+) -> tuple[Temperature, float]:
+    """The temperature for what `say` gives CREMA-D's validation speakers, and the accuracy on their whole clips.
+
+    `say`: frames of clips, each (n, 64) → logits (clips, labels).
+    """
+    everyone = gather(corpora, splits, ["CREMA-D"], labels, cache)
+    speakers = crema_d_validation(splits)
+    validation = everyone.part([i for i, c in enumerate(everyone.clips) if c.speaker in speakers])
+    truth = np.array([labels.index(str(c.emotion)) for c in validation.clips])
+    whole = validation.frames()
+    lengths = [*([f[: round(s * FRAMES_PER_S)] for f in whole] for s in WINDOWS_S), whole]
+    logits = [say(frames) for frames in lengths]
+    heard_s = np.array([[max(len(f), CHUNK_FRAMES) / FRAMES_PER_S for f in frames] for frames in lengths])
+    return fit_temperature(logits, heard_s, truth), float(np.mean(logits[-1].argmax(axis=1) == truth))
 
 
 def write_onnx(
@@ -165,15 +189,7 @@ def main(
     net, settings = load_network(run)
     if beside:
         net = Ensemble([load_network(beside)[0], net]).eval()
-    everyone = gather(corpora, splits, ["CREMA-D"], settings["labels"], cache)
-    speakers = crema_d_validation(splits)
-    validation = everyone.part([i for i, c in enumerate(everyone.clips) if c.speaker in speakers])
-    truth = np.array([settings["labels"].index(c.emotion) for c in validation.clips])
-    whole = validation.frames()
-    lengths = [*([f[: round(s * FRAMES_PER_S)] for f in whole] for s in WINDOWS_S), whole]
-    logits = [predict(net, frames) for frames in lengths]
-    heard_s = np.array([[max(len(f), CHUNK_FRAMES) / FRAMES_PER_S for f in frames] for frames in lengths])
-    temperature = fit_temperature(logits, heard_s, truth)
+    temperature, accuracy = calibrate(partial(predict, net), corpora, splits, settings["labels"], cache)
     settings["clips_per_epoch"] = {
         name: n
         for name, n in settings["clips_per_epoch"].items()
@@ -183,7 +199,7 @@ def main(
     sizes = sum(p.stat().st_size for p in output.glob("*.onnx"))
     print(
         f"{output}: temperature {temperature.long:.2f} + {temperature.short:.2f} / s, {sizes / 1e6:.1f} MB, "
-        f"accuracy {np.mean(logits[-1].argmax(1) == truth):.3f}"
+        f"accuracy {accuracy:.3f}"
     )
 
 

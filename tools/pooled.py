@@ -37,7 +37,9 @@ def of_embeddings(embeddings: Tensor) -> Tensor:
 
 
 def of_frames(frames: Tensor) -> Tensor:
-    """Of each band of (batch, n, 64) in dB mean and deviation, both by loudness too, and its steps': (batch, 320).
+    """Statistics of each band of frames (batch, n, 64) in dB, shape (batch, 320), in units of 12 dB.
+
+    In this order: mean; mean weighed by loudness; deviation; that weighed by loudness; deviation of the frames' steps.
 
     The level drops out: from all is taken that of the window's mean power, which bands that a line or a microphone does
     not carry leave as it is.
@@ -72,8 +74,8 @@ class Branch(nn.Module):
 
     def forward(self, statistics: Tensor) -> Tensor:
         """(batch, n_inputs) → logits (batch, labels)."""
-        even = (statistics - self.centre) / self.spread
-        return torch.stack([member(even) for member in self.members]).mean(dim=0)
+        standard = (statistics - self.centre) / self.spread
+        return torch.stack([member(standard) for member in self.members]).mean(dim=0)
 
 
 class PooledHead(nn.Module):

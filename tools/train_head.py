@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -28,13 +29,13 @@ from torch.nn import functional
 
 from realtime_ser.stages.contract import CONTRACT_KEY
 from tools.augment import NOTHING, AugmentSettings
-from tools.batches import Batches, Material, gather
+from tools.batches import Batches, gather
 from tools.corpora import CREMA_D_SENTENCES
-from tools.export import FRAMES_PER_S, WINDOWS_S, Posteriors, Temperature, fit_temperature, write_onnx
+from tools.export import Posteriors, calibrate, write_onnx
 from tools.network import CALL_CHUNKS, CHUNK_FRAMES, FRAMES_PER_EMBEDDING
 from tools.pooled import BESIDE, Branch, PooledHead
 from tools.prepare import Frames
-from tools.splits import SPLITS, crema_d_validation, held_out
+from tools.splits import SPLITS, held_out
 from tools.sums import write_sums
 from tools.train import read_left_out
 
@@ -84,8 +85,8 @@ def teach(branch: Branch, statistics: Tensor, given: Lesson, options: dict[str, 
     """Each of the branch's networks in its own order of the crops; the rate falls as a cosine."""
     branch.centre.copy_(statistics.mean(dim=0))
     branch.spread.copy_(statistics.std(dim=0) + 1e-3)
-    even = (statistics - branch.centre) / branch.spread
-    batch, per_pass = options["batch"], len(even) // options["batch"]
+    standard = (statistics - branch.centre) / branch.spread
+    batch, per_pass = options["batch"], len(standard) // options["batch"]
     steps = options["passes"] * per_pass
     for member in track(branch.members, "teaching"):
         member.train()
@@ -94,9 +95,9 @@ def teach(branch: Branch, statistics: Tensor, given: Lesson, options: dict[str, 
         for step in range(steps):
             place = step % per_pass
             if place == 0:
-                order = torch.randperm(len(even))
+                order = torch.randperm(len(standard))
             rows = order[place * batch : (place + 1) * batch]
-            logits = member(even[rows]).masked_fill(~given.allowed[rows], -1e4)
+            logits = member(standard[rows]).masked_fill(~given.allowed[rows], -1e4)
             loss = functional.cross_entropy(logits, given.targets[rows])
             optimiser.zero_grad()
             loss.backward()
@@ -106,20 +107,10 @@ def teach(branch: Branch, statistics: Tensor, given: Lesson, options: dict[str, 
 
 
 @torch.no_grad()
-def calibrate(encoder: InferenceSession, head: PooledHead, validation: Material, labels: Sequence[str]) -> Temperature:
-    """As `tools.export` does, on the validation speakers."""
-    truth = np.array([labels.index(str(c.emotion)) for c in validation.clips])
-
-    def logits(frames: Frames) -> NDArray[np.float32]:
-        whole = frames[: max(CHUNK_FRAMES, len(frames) // CHUNK_FRAMES * CHUNK_FRAMES)]
-        return head(embed(encoder, whole[None]))[0].numpy()
-
-    whole = validation.frames()
-    lengths = [*([f[: round(s * FRAMES_PER_S)] for f in whole] for s in WINDOWS_S), whole]
-    said = [np.stack([logits(f) for f in frames]) for frames in lengths]
-    heard_s = np.array([[max(len(f), CHUNK_FRAMES) / FRAMES_PER_S for f in frames] for frames in lengths])
-    print(f"accuracy on the validation speakers {np.mean(said[-1].argmax(axis=1) == truth):.3f}")
-    return fit_temperature(said, heard_s, truth)
+def say(encoder: InferenceSession, head: PooledHead, clips: Sequence[Frames]) -> NDArray[np.float32]:
+    """Logits for whole clips, shape (clips, labels)."""
+    whole = (frames[: max(CHUNK_FRAMES, len(frames) // CHUNK_FRAMES * CHUNK_FRAMES)] for frames in clips)
+    return np.concatenate([head(embed(encoder, frames[None])).numpy() for frames in whole])
 
 
 def frames_beside(encoder: onnx.ModelProto, contract: dict[str, Any]) -> onnx.ModelProto:
@@ -191,10 +182,8 @@ def main(
     teach(head.of_frames, given.seen, given, options)
     head.eval()
 
-    everyone = gather(corpora, splits, ["CREMA-D"], labels, cache)
-    speakers = crema_d_validation(splits)
-    validation = everyone.part([i for i, c in enumerate(everyone.clips) if c.speaker in speakers])
-    temperature = calibrate(encoder, head, validation, labels)
+    temperature, accuracy = calibrate(partial(say, encoder, head), corpora, splits, labels, cache)
+    print(f"accuracy on the validation speakers {accuracy:.3f}")
     heard = [name for name in contract["trained_on"] if name not in per_epoch]
     contract |= {name: settings[name] for name in ("id", "licence", "labels")}
     contract |= {"trained_on": [*heard, *per_epoch], "dim": head.dim + BESIDE, "temperature": asdict(temperature)}
