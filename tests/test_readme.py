@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 import realtime_ser
@@ -28,7 +29,8 @@ def test_the_examples_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    soundfile.write("interview.wav", *demo)
+    samples, rate_hz = demo
+    soundfile.write("interview.wav", soxr.resample(samples, rate_hz, 48_000), 48_000)  # the rate that the example names
     for example in EXAMPLES:
         exec(example, {"packet": np.zeros(160, np.int16)})
     assert re.search(r"^ *\d+\.\d\d s  neutral  \d+%$", capsys.readouterr().out, re.MULTILINE)

@@ -57,6 +57,8 @@ class AugmentSettings:
     mask_frames: int = 13
     mixed: float = 0.3
     """Share of the batches that are mixed up."""
+    as_recorded: float = 0.0
+    """Share of the batches to which nothing is done at all."""
 
 
 NOTHING = AugmentSettings(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tools.augment import FEATURES, AugmentSettings, augment, change_speed, degrade, log_mel, samples_for
+from tools.augment import FEATURES, NOTHING, AugmentSettings, augment, change_speed, degrade, log_mel, samples_for
 from tools.corpora import LABELS, UNACTED, Clip, load
 from tools.network import CHUNK_FRAMES
 from tools.prepare import Frames, Speech, frames_of, speech_of, training_noises, training_rooms
@@ -170,11 +170,14 @@ class Batches:
 
     def _batch(self, rows: NDArray[np.intp], rng: np.random.Generator) -> Batch:
         n_frames = int(rng.integers(CROP_CHUNKS[0], CROP_CHUNKS[1] + 1)) * CHUNK_FRAMES
-        frames, n_real = self._crops(rows, n_frames, rng)
-        frames = augment(fill_up(frames, n_real), self._settings)
+        settings = self._settings
+        if settings.as_recorded and rng.random() < settings.as_recorded:
+            settings = NOTHING
+        frames, n_real = self._crops(rows, n_frames, settings, rng)
+        frames = augment(fill_up(frames, n_real), settings)
         targets = torch.from_numpy(self._targets[rows]).to(self._device)
         allowed = torch.from_numpy(self._material.allowed[rows]).to(self._device)
-        if rng.random() < self._settings.mixed:
+        if rng.random() < settings.mixed:
             # The same mix for all: the loss stays a plain cross-entropy. Corpora may differ in labels.
             share, other = float(rng.beta(MIXUP, MIXUP)), torch.randperm(len(rows), device=self._device)
             frames = share * frames + (1 - share) * frames[other]
@@ -183,9 +186,11 @@ class Batches:
             allowed = allowed | allowed[other]
         return Batch(frames, n_real, targets, allowed)
 
-    def _crops(self, rows: NDArray[np.intp], n_frames: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _crops(
+        self, rows: NDArray[np.intp], n_frames: int, s: AugmentSettings, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Degraded speech as frames, and how many of each crop's are real."""
-        s, n = self._settings, samples_for(n_frames)
+        n = samples_for(n_frames)
         sped = rng.random(len(rows)) < s.sped
         speed = np.where(sped, rng.uniform(1 - s.speed, 1 + s.speed, len(rows)), 1.0)
         needed = np.ceil(n * speed).astype(np.int64)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import tomllib
 import torch
 import typer
 
-from tools.train import read_left_out
+from tools.train import heard_by, read_left_out, weights_for
 
 
 def main(
@@ -22,16 +23,16 @@ def main(
     share: Annotated[float, typer.Option(help="Of the weights of AFTER.", min=0, max=1)] = 0.5,
 ) -> None:
     """Write the run folder."""
-    first, second = (
-        torch.load(r / "checkpoint.pt", map_location="cpu", weights_only=True)["average"] for r in (before, after)
-    )
+    labels = tomllib.loads((after / "config.toml").read_text())["labels"]
+    first, second = (weights_for(labels, r) for r in (before, after))
     blend = {k: x.lerp(second[k], share) if x.dtype.is_floating_point else second[k] for k, x in first.items()}
     run.mkdir(parents=True, exist_ok=True)
     torch.save({"average": blend}, run / "checkpoint.pt")
     (run / "config.toml").write_text((after / "config.toml").read_text())
     # What either has heard, the blend has.
-    left_out = set(read_left_out(before)) & set(read_left_out(after))
-    (run / "left_out.txt").write_text("".join(f"{name}\n" for name in sorted(left_out)))
+    heard = heard_by(before)
+    left_out = [name for name in read_left_out(after) if name not in heard]
+    (run / "left_out.txt").write_text("".join(f"{name}\n" for name in left_out))
 
 
 if __name__ == "__main__":

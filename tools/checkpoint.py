@@ -2,11 +2,14 @@
 
 `python -m tools.checkpoint MODEL tools/configs/ser-research.toml --run runs/earlier`: of a model in floating point the
 very weights, for `tools.export --beside` and to go on training; of one in integers what its weights were rounded to,
-for `tools.train --teacher`.
+for `tools.train --teacher`, and with `--corpora` its norms too, for `tools.train --start`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +18,14 @@ import tomllib
 import torch
 import typer
 from onnx import GraphProto, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
-from tools.network import Encoder, SpeechEmotionNet
+from tools.network import CHUNK_FRAMES, Encoder, SpeechEmotionNet
+from tools.quantize import speech
+from tools.splits import SPLITS
+
+HEARD_CLIPS = 100
+"""Enough for the statistics of some hundred channels: each clip has thousands of values of every one."""
 
 
 def constants_of(graph: GraphProto) -> dict[str, Tensor]:
@@ -70,16 +78,51 @@ def head_of(graph: GraphProto, place: int) -> dict[str, Tensor]:
     return state | {"attend.0.weight": inner[0], "attend.2.weight": inner[1]}
 
 
+@torch.no_grad()
+def unfold(encoder: Encoder, heard: Iterable[Tensor]) -> None:
+    """Take the norms of an encoder out of its weights, by the statistics of frames (n, 64); it embeds as before.
+
+    A network whose norms do nothing does not train; and steps of Muon, which are as large for all matrices, ask for
+    weights as large as those that training begins with (He et al., 2015).
+    """
+    encoder.eval()
+    moments: dict[nn.Module, list[Tensor]] = {layer.norm: [] for layer in encoder.layers}
+
+    def note(norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        moments[norm].append(torch.stack((inputs[0].mean(dim=(0, 2, 3)), inputs[0].square().mean(dim=(0, 2, 3)))))
+
+    hooks = [norm.register_forward_hook(note) for norm in moments]
+    for frames in heard:
+        encoder.embed(frames[None, : len(frames) // CHUNK_FRAMES * CHUNK_FRAMES])
+    for hook in hooks:
+        hook.remove()
+    for layer in encoder.layers:
+        mean, square = torch.stack(moments[layer.norm]).mean(dim=0)
+        size = layer.weight.square().mean(dim=1).sqrt().clamp_min(1e-12)
+        factor = (2 / layer.weight.shape[1]) ** 0.5 / size
+        variance = (square - mean.square()) * factor.square()
+        layer.weight *= factor[:, None]
+        layer.norm.bias += mean * layer.norm.weight
+        layer.norm.weight *= (variance + layer.norm.eps).sqrt() / factor
+        layer.norm.running_mean.copy_(mean * factor)
+        layer.norm.running_var.copy_(variance)
+
+
 def main(
     model: Path,
     config: Path,
     run: Annotated[Path, typer.Option(help="Run folder to make.")],
     place: Annotated[int, typer.Option(help="Which of the networks side by side.", min=0)] = 0,
+    corpora: Annotated[
+        Path | None, typer.Option(help="Folder of the corpora, for the norms of a model in integers.")
+    ] = None,
+    splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
 ) -> None:
     """Write the run folder."""
     settings = tomllib.loads(config.read_text())
     net = SpeechEmotionNet(len(settings["labels"]), **settings["network"])
-    graph = onnx.load(model / "encoder.onnx").graph
+    loaded = onnx.load(model / "encoder.onnx")
+    graph = loaded.graph
     integers = any(n.op_type == "QLinearConv" for n in graph.node)
     counts = {key: value for key, value in net.state_dict().items() if "num_batches" in key}
     try:
@@ -91,6 +134,10 @@ def main(
         net.load_state_dict(found | counts)
     except (IndexError, StopIteration, RuntimeError):  # too few matrices, or of other shapes
         raise typer.BadParameter(f"{model}: has no network of {config} at place {place}") from None
+    if integers and corpora:
+        contract = json.loads(loaded.metadata_props[0].value)
+        heard = speech(corpora, splits, contract["trained_on"])
+        unfold(net.encoder, map(torch.from_numpy, islice(heard, HEARD_CLIPS)))
     run.mkdir(parents=True, exist_ok=True)
     torch.save({"average": net.state_dict()}, run / "checkpoint.pt")
     (run / "config.toml").write_text(config.read_text())

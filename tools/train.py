@@ -40,7 +40,7 @@ TAUGHT = 0.7
 SUB_WINDOW = 0.4
 """Weight of the loss on a random stretch of each crop."""
 EMA = 0.998
-"""Decay of the averaged weights, per step."""
+"""Decay of the averaged weights, per step, if the config says no other."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises; after it falls as a cosine."""
 VALIDATE_EVERY = 8
@@ -151,6 +151,22 @@ def read_left_out(run: Path) -> list[str]:
     return (run / "left_out.txt").read_text().splitlines()
 
 
+def heard_by(run: Path) -> set[str]:
+    """The corpora and the sentences that a run has learned from."""
+    per_epoch = tomllib.loads((run / "config.toml").read_text())["clips_per_epoch"]
+    return {*per_epoch, *CREMA_D_SENTENCES} - set(read_left_out(run))
+
+
+def weights_for(labels: Sequence[str], start: Path) -> dict[str, Tensor]:
+    """The averaged weights of a finished run; a label it does not know begins as the mean of those that it does."""
+    weights: dict[str, Tensor] = torch.load(start / "checkpoint.pt", map_location="cpu", weights_only=True)["average"]
+    known = tomllib.loads((start / "config.toml").read_text())["labels"]
+    for name in ("head.classify.weight", "head.classify.bias"):
+        rows = weights[name]
+        weights[name] = torch.stack([rows[known.index(x)] if x in known else rows.mean(dim=0) for x in labels])
+    return weights
+
+
 def begin(run: Path, config: str, options: Mapping[str, Any]) -> None:
     """Note in a run folder what it is made with, `config.toml` and `options.json`, and in `left_out.txt` for others.
 
@@ -204,7 +220,7 @@ def main(
     if unknown := [name for name in left_out if name not in known]:
         raise typer.BadParameter(f"cannot leave out {', '.join(unknown)}: there are {', '.join(known)}")
     for before in filter(None, [start, *teachers_of]):
-        if heard := [name for name in left_out if name not in read_left_out(before)]:
+        if heard := [name for name in left_out if name in heard_by(before)]:
             raise typer.BadParameter(f"cannot leave out {', '.join(heard)}: {before} has heard it")
     given = {"epochs": n_epochs, "seed": seed, "leave-out": left_out}
     given |= {"start": start and str(start), "teacher": [str(path) for path in teachers_of]}
@@ -228,7 +244,7 @@ def main(
     # Model
     net = SpeechEmotionNet(len(labels), **settings["network"]).to(device)
     if start:
-        net.load_state_dict(torch.load(start / "checkpoint.pt", map_location=device, weights_only=True)["average"])
+        net.load_state_dict(weights_for(labels, start))
     average = copy.deepcopy(net)
     teachers = Ensemble([load_network(r)[0] for r in teachers_of]).to(device).eval() if teachers_of else None
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {len(kept):,} clips, on {device}")
@@ -286,7 +302,7 @@ def main(
                     optimiser.step()
                     schedule.step()
                 done = epoch * batches.per_epoch + len(losses)
-                decay = min(EMA, 1 - 1 / (done + 2))
+                decay = min(options.get("ema", EMA), 1 - 1 / (done + 2))
                 with torch.no_grad():
                     torch._foreach_lerp_(floats_of(average), floats_of(net), 1 - decay)
                 losses.append(loss.detach())

@@ -1,16 +1,15 @@
-"""A head for a finished encoder: `python -m tools.train_head models/ser-base CONFIG --run runs/research …`.
+"""Beside a finished model's head networks on statistics: `python -m tools.train_head RUN/model CONFIG --run RUN …`.
 
-The encoder stays as it is, bit for bit, in its integers; what is new (`tools/pooled.py`) learns in minutes on two cores
-from crops that it embeds once. So a model can learn from corpora that its encoder never heard, and one that left a
-corpus out tells truly of strangers. The model is written to `RUN/model`; same seed and config, same head.
+Its encoder and its head stay as they are; what is new (`tools/pooled.py`) learns in minutes on two cores. Same seed and
+config, same head.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -21,19 +20,26 @@ import tomllib
 import torch
 import typer
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from realtime_ser.stages.contract import CONTRACT_KEY
 from tools.augment import NOTHING, AugmentSettings
 from tools.batches import Batches, gather
-from tools.corpora import CREMA_D_SENTENCES
+from tools.checkpoint import head_of
 from tools.export import Posteriors, calibrate, write_onnx
-from tools.network import CALL_CHUNKS, CHUNK_FRAMES, FRAMES_PER_EMBEDDING
-from tools.pooled import BESIDE, Branch, PooledHead
+from tools.network import (
+    CALL_CHUNKS,
+    CHUNK_FRAMES,
+    FRAMES_PER_EMBEDDING,
+    LOUDNESS_EXPONENT,
+    N_MELS,
+    Head,
+)
+from tools.pooled import BESIDE, NEPER_PER_DB, Networks, PooledHead, network, of_embeddings, of_frames
 from tools.prepare import Frames
 from tools.splits import SPLITS, held_out
 from tools.sums import write_sums
@@ -43,7 +49,7 @@ CALL_FRAMES = CALL_CHUNKS * CHUNK_FRAMES
 
 
 class Lesson(NamedTuple):
-    """Crops as a head takes them: statistics of embeddings and of frames, targets and allowed; (crops, …) each."""
+    """Crops as the networks take them: statistics of embeddings and of frames, targets, allowed; (crops, …) each."""
 
     heard: Tensor
     seen: Tensor
@@ -51,22 +57,24 @@ class Lesson(NamedTuple):
     allowed: Tensor
 
 
+def join(lessons: Sequence[Lesson]) -> Lesson:
+    """One behind the other."""
+    return Lesson(*(torch.cat(kind) for kind in zip(*lessons, strict=True)))
+
+
 def embed(encoder: InferenceSession, frames: NDArray[np.float32]) -> Tensor:
-    """Crops of one length, (batch, n * 16, 64), as the stream would embed them, with their frames behind."""
-    state_size = next(given.shape[1] for given in encoder.get_inputs() if given.name == "state")
-    state = np.zeros((len(frames), state_size), np.float32)
+    """Crops of one length, (batch, n * 16, 64), as the stream would embed them: (batch, n * 4, dim)."""
+    size = next(given.shape[1] for given in encoder.get_inputs() if given.name == "state")
+    state = np.zeros((len(frames), size), np.float32)
     made = []
     for start in range(0, frames.shape[1], CALL_FRAMES):
         feed = {"frames": frames[:, start : start + CALL_FRAMES], "state": state}
         embeddings, state = encoder.run(["embeddings", "next_state"], feed)
         made.append(embeddings)
-    beside = frames.reshape(len(frames), -1, BESIDE)
-    return torch.from_numpy(np.concatenate((np.concatenate(made, axis=1), beside), axis=2))
+    return torch.from_numpy(np.concatenate(made, axis=1))
 
 
-def lesson(
-    encoder: InferenceSession, head: PooledHead, batches: Batches, seeds: Sequence[int], smoothing: float
-) -> Lesson:
+def lesson(encoder: InferenceSession, batches: Batches, seeds: Sequence[int], smoothing: float) -> Lesson:
     """One epoch of crops for each seed."""
     parts: list[Lesson] = []
     for seed in seeds:
@@ -75,62 +83,101 @@ def lesson(
         for batch in track(epoch, "hearing", total=batches.per_epoch):
             embedded = embed(encoder, batch.frames.numpy())
             counts = (batch.n_real // FRAMES_PER_EMBEDDING).clamp(min=2).tolist()
-            found = [head.statistics(e[None, :n]) for e, n in zip(embedded, counts, strict=True)]
+            found = [
+                (of_embeddings(e[None, :n, :-BESIDE]), of_frames(e[None, :n, -BESIDE:]))
+                for e, n in zip(embedded, counts, strict=True)
+            ]
             heard, seen = (torch.cat(kind) for kind in zip(*found, strict=True))
             parts.append(Lesson(heard, seen, batch.targets, batch.allowed))
-    return Lesson(*(torch.cat(kind) for kind in zip(*parts, strict=True)))
+    return join(parts)
 
 
-def teach(branch: Branch, statistics: Tensor, given: Lesson, options: dict[str, Any]) -> None:
-    """Each of the branch's networks in its own order of the crops; the rate falls as a cosine."""
-    branch.centre.copy_(statistics.mean(dim=0))
-    branch.spread.copy_(statistics.std(dim=0) + 1e-3)
-    standard = (statistics - branch.centre) / branch.spread
-    batch, per_pass = options["batch"], len(standard) // options["batch"]
-    steps = options["passes"] * per_pass
-    for member in track(branch.members, "teaching"):
-        member.train()
-        optimiser = torch.optim.AdamW(member.parameters(), options["rate"], weight_decay=options["weight_decay"])
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 0.5 * (1 + math.cos(math.pi * s / steps)))
-        for step in range(steps):
-            place = step % per_pass
-            if place == 0:
-                order = torch.randperm(len(standard))
-            rows = order[place * batch : (place + 1) * batch]
-            logits = member(standard[rows]).masked_fill(~given.allowed[rows], -1e4)
-            loss = functional.cross_entropy(logits, given.targets[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        member.eval()
+def teach(net: nn.Sequential, inputs: Tensor, loss_of: Callable[[Tensor, Tensor], Tensor], how: dict[str, Any]) -> None:
+    """`loss_of`: what it says of some rows, and those rows → loss. The rate falls as a cosine."""
+    batch, per_pass = how["batch"], len(inputs) // how["batch"]
+    steps = how["passes"] * per_pass
+    optimiser = torch.optim.AdamW(net.parameters(), how["rate"], weight_decay=how["weight_decay"])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 0.5 * (1 + math.cos(math.pi * s / steps)))
+    net.train()
+    for step in range(steps):
+        place = step % per_pass
+        if place == 0:
+            order = torch.randperm(len(inputs))
+        rows = order[place * batch : (place + 1) * batch]
+        loss = loss_of(net(inputs[rows]), rows)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    net.eval()
 
 
-@torch.no_grad()
-def say(encoder: InferenceSession, head: PooledHead, clips: Sequence[Frames]) -> NDArray[np.float32]:
-    """Logits for whole clips, shape (clips, labels)."""
-    whole = (frames[: max(CHUNK_FRAMES, len(frames) // CHUNK_FRAMES * CHUNK_FRAMES)] for frames in clips)
-    return np.concatenate([head(embed(encoder, frames[None])).numpy() for frames in whole])
+def taught(recorded: Lesson, degraded: Lesson, how: dict[str, Any]) -> tuple[Networks, Networks]:
+    """Networks on embeddings, and on frames: those of recordings as they were, those of all, what tells them apart."""
+    both = join((recorded, degraded))
+    scales = [(inputs.mean(dim=0), inputs.std(dim=0) + 1e-3) for inputs in (both.heard, both.seen)]
+
+    def of_emotion(given: Lesson, kind: int, width: int) -> list[nn.Sequential]:
+        def loss(logits: Tensor, rows: Tensor) -> Tensor:
+            return functional.cross_entropy(logits.masked_fill(~given.allowed[rows], -1e4), given.targets[rows])
+
+        centre, spread = scales[kind]
+        nets = [network(len(centre), width, given.targets.shape[1]) for _ in range(how["members"])]
+        for net in track(nets, "teaching"):
+            teach(net, (given[kind] - centre) / spread, loss, how)
+        return nets
+
+    as_recorded = (torch.arange(len(both.seen)) < len(recorded.seen)).float()
+
+    def of_kind(said: Tensor, rows: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(said[:, 0], as_recorded[rows])
+
+    on_embeddings = of_emotion(both, 0, how["embeddings_width"])
+    on_frames = [of_emotion(given, 1, how["frames_width"]) for given in (recorded, both)]
+    gate = network(both.seen.shape[1], how["gate_width"], 1)
+    teach(gate, (both.seen - scales[1][0]) / scales[1][1], of_kind, how)
+    return Networks(*scales[0], on_embeddings), Networks(*scales[1], *on_frames, [gate])
 
 
 def frames_beside(encoder: onnx.ModelProto, contract: dict[str, Any]) -> onnx.ModelProto:
-    """The encoder with each embedding's frames behind it, and another contract."""
+    """The encoder with `tools.pooled.beside` behind each embedding, and another contract."""
     for node in encoder.graph.node:
         node.output[:] = ["heard" if name == "embeddings" else name for name in node.output]
-    shape = helper.make_tensor("beside_shape", TensorProto.INT64, [3], [0, -1, BESIDE])
-    encoder.graph.initializer.append(shape)
-    encoder.graph.node.extend(
-        [
-            helper.make_node("Reshape", ["frames", "beside_shape"], ["beside"]),
-            helper.make_node("Concat", ["heard", "beside"], ["embeddings"], axis=2),
-        ]
-    )
+    mean = np.full((N_MELS, 1), 1 / N_MELS, np.float32)
+    constants: dict[str, NDArray[Any]] = {
+        "neper_per_db": np.float32(NEPER_PER_DB),
+        "mean_of_bands": mean,
+        "loudness_of_mean": mean * np.float32(LOUDNESS_EXPONENT * NEPER_PER_DB),
+        "by_embedding": np.array([0, -1, FRAMES_PER_EMBEDDING], np.int64),
+        "frames_by_embedding": np.array([0, -1, FRAMES_PER_EMBEDDING * N_MELS], np.int64),
+    }
+    encoder.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items())
+    for kind, inputs, output in (
+        ("Reshape", ["frames", "frames_by_embedding"], "its_frames"),
+        ("MatMul", ["frames", "loudness_of_mean"], "loudness_np"),
+        ("Exp", ["loudness_np"], "loudness"),
+        ("Reshape", ["loudness", "by_embedding"], "its_loudness"),
+        ("Mul", ["frames", "neper_per_db"], "frames_np"),
+        ("Exp", ["frames_np"], "band_power"),
+        ("MatMul", ["band_power", "mean_of_bands"], "power"),
+        ("Reshape", ["power", "by_embedding"], "its_power"),
+    ):
+        encoder.graph.node.append(helper.make_node(kind, inputs, [output]))
+    joined = ["heard", "its_frames", "its_loudness", "its_power"]
+    encoder.graph.node.append(helper.make_node("Concat", joined, ["embeddings"], axis=2))
     for output in encoder.graph.output:
         if output.name == "embeddings":
             output.type.tensor_type.shape.dim[2].dim_value = contract["dim"]
     del encoder.metadata_props[:]
     helper.set_model_props(encoder, {CONTRACT_KEY: json.dumps(contract)})
     return encoder
+
+
+@torch.no_grad()
+def say(encoder: InferenceSession, head: PooledHead, clips: Sequence[Frames]) -> NDArray[np.float32]:
+    """Logits for whole clips, shape (clips, labels)."""
+    whole = (frames[: max(CHUNK_FRAMES, len(frames) // CHUNK_FRAMES * CHUNK_FRAMES)] for frames in clips)
+    return np.concatenate([head(embed(encoder, frames[None].astype(np.float32))).numpy() for frames in whole])
 
 
 def main(
@@ -140,64 +187,62 @@ def main(
     run: Annotated[Path, typer.Option(help="Run folder to make.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     cache: Annotated[Path, typer.Option(help="Where speech is kept.")] = Path(".cache/features"),
-    leave_out: Annotated[list[str] | None, typer.Option(help="Corpora, or sentences of CREMA-D, to leave out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
-    """Write the run folder: a model of START's encoder and a head of its own, and what both left out."""
+    """Write `model` in the run folder; what START's run left out (`left_out.txt` beside START) is left out here."""
     torch.set_num_threads(threads)
     settings = tomllib.loads(config.read_text())
-    options, labels, per_epoch = settings["training"], settings["labels"], settings["clips_per_epoch"]
-    seed = options["seed"] if seed is None else seed
-    session_options = SessionOptions()
-    session_options.intra_op_num_threads = threads
-    encoder = InferenceSession(start / "encoder.onnx", session_options)
-    contract = json.loads(onnx.load(start / "encoder.onnx").metadata_props[0].value)
-    before = read_left_out(start.parent) if (start.parent / "left_out.txt").exists() else []
-    left_out = sorted({*before, *(leave_out or [])})
-    known = (*per_epoch, *CREMA_D_SENTENCES)
-    for name in left_out:
-        if name not in known:
-            raise typer.BadParameter(f"cannot leave out {name}: there are {', '.join(known)}")
-        if name not in before and (name in contract["trained_on"] or name in CREMA_D_SENTENCES):
-            raise typer.BadParameter(f"cannot leave out {name}: {start} has heard it")
-    material = gather(corpora, splits, [name for name in per_epoch if name not in left_out], labels, cache)
+    how, labels = settings["head"], settings["labels"]
+    seed = settings["training"]["seed"] if seed is None else seed
+    given = onnx.load(start / "encoder.onnx")
+    contract = json.loads(given.metadata_props[0].value)
+    if contract["labels"] != labels:
+        raise typer.BadParameter(f"{start} has other labels than {config}")
+    dim = contract["dim"]
+    own = Head(dim, len(labels))
+    try:
+        own.load_state_dict(head_of(onnx.load(start / "head.onnx").graph, 0), strict=False)
+    except (IndexError, RuntimeError):
+        raise typer.BadParameter(f"{start}: has not one attentive head") from None
+    left_out = read_left_out(start.parent) if (start.parent / "left_out.txt").exists() else []
+    per_epoch = settings["clips_per_epoch"] | how["clips_per_epoch"]
+    per_epoch = {name: n for name, n in per_epoch.items() if name not in left_out}
+    material = gather(corpora, splits, list(per_epoch), labels, cache)
     held = held_out(material.clips, splits)
     kept = material.part([i for i, c in enumerate(material.clips) if not held[i] and c.text not in left_out])
-    per_epoch = {name: n for name, n in per_epoch.items() if name not in left_out}
-    torch.manual_seed(seed)
-    head = PooledHead(contract["dim"], len(labels), **settings["head"])
 
-    # Crops as they were recorded, and as many degraded.
-    parts = [
+    # The encoder, and what it gives of crops as they were recorded and of as many degraded.
+    contract |= {name: settings[name] for name in ("id", "licence")}
+    contract |= {"dim": dim + BESIDE, "trained_on": list(per_epoch)}
+    encoder = frames_beside(given, contract | {"kind": "encoder"})
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    session = InferenceSession(encoder.SerializeToString(), options)
+    lessons = [
         lesson(
-            encoder, head, Batches(kept, corpora, cache, per_epoch, options["crops"], how, torch.device("cpu")),
-            [1000 * seed + place + at for at in range(options["epochs"])], options["unacted_smoothing"],
+            session, Batches(kept, corpora, cache, per_epoch, how["crops"], world, torch.device("cpu")),
+            [1000 * seed + place + at for at in range(how["epochs"])], how["unacted_smoothing"],
         )
-        for place, how in ((0, NOTHING), (100, AugmentSettings(**settings["degraded"])))
+        for place, world in ((0, NOTHING), (100, replace(AugmentSettings(**settings["augment"]), as_recorded=0)))
     ]  # fmt: skip
-    given = Lesson(*(torch.cat(kind) for kind in zip(*parts, strict=True)))
     torch.manual_seed(seed)
-    teach(head.of_embeddings, given.heard, given, options)
-    teach(head.of_frames, given.seen, given, options)
-    head.eval()
+    head = PooledHead(own, *taught(lessons[0], lessons[1], how), dim, how["share"]).eval()
 
-    temperature, accuracy = calibrate(partial(say, encoder, head), corpora, splits, labels, cache)
+    temperature, accuracy = calibrate(partial(say, session, head), corpora, splits, labels, cache)
     print(f"accuracy on the validation speakers {accuracy:.3f}")
-    heard = [name for name in contract["trained_on"] if name not in per_epoch]
-    contract |= {name: settings[name] for name in ("id", "licence", "labels")}
-    contract |= {"trained_on": [*heard, *per_epoch], "dim": head.dim + BESIDE, "temperature": asdict(temperature)}
+    contract["temperature"] = asdict(temperature)
+    helper.set_model_props(encoder, {CONTRACT_KEY: json.dumps(contract | {"kind": "encoder"})})
     folder = run / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(frames_beside(onnx.load(start / "encoder.onnx"), contract | {"kind": "encoder"}), folder / "encoder.onnx")
-    window = {"embeddings": torch.randn(1, 48, head.dim + BESIDE)}
+    onnx.save(encoder, folder / "encoder.onnx")
+    window = {"embeddings": torch.randn(1, 48, dim + BESIDE)}
     write_onnx(
         Posteriors(head, temperature).eval(), window, ["posteriors"], {"embeddings": "n"}, folder / "head.onnx",
         contract | {"kind": "head"},
     )  # fmt: skip
     write_sums(folder)
     (run / "left_out.txt").write_text("".join(f"{name}\n" for name in left_out))
-    (run / "config.toml").write_text(config.read_text())
 
 
 if __name__ == "__main__":

@@ -74,9 +74,12 @@ def test_an_utterance_too_short_for_the_first_call_is_embedded_at_its_end(model:
     assert len(alone(encoder.flush_steps())) == 0
 
 
-def test_a_gain_leaves_embeddings_alone(model: Model) -> None:
+@pytest.mark.parametrize("name", ["ser-base", "ser-research"])
+def test_a_gain_leaves_scores_alone(name: str) -> None:
+    model = load_model(name)
     frames = np.random.default_rng(0).uniform(-60, 0, (8 * model.contract.chunk_frames, 64)).astype(np.float32)
-    np.testing.assert_allclose(model.encoder().push(frames + 12), model.encoder().push(frames), atol=1e-3)
+    loud, plain = (model.head().push(model.encoder().push(f)[None]) for f in (frames + 12, frames))
+    np.testing.assert_allclose(loud, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1, 3, 10])

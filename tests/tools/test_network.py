@@ -229,3 +229,14 @@ def test_a_network_of_integers_becomes_a_run_that_says_nearly_the_same(net: torc
         torch.testing.assert_close(again.head.classify.weight, original.head.classify.weight, rtol=0, atol=0)
     with pytest.raises(typer.BadParameter, match="at place 2"):
         checkpoint.main(tmp_path / "model", config, tmp_path / "run2", 2)
+
+    # Its norms are in its weights; taken out again, what it says stays, and they are such as one can go on with.
+    before = again.embed(frames)
+    checkpoint.unfold(again.encoder, map(torch.from_numpy, heard))
+    torch.testing.assert_close(again.embed(frames), before, atol=1e-4, rtol=1e-4)
+    for layer in again.encoder.layers:
+        assert layer.weight.square().mean() == pytest.approx(2 / layer.weight.shape[1], rel=1e-3)
+    again.encoder.train()
+    in_training = again.embed(torch.from_numpy(np.stack(heard)))
+    again.encoder.eval()
+    assert np.corrcoef(in_training.flatten(), again.embed(torch.from_numpy(np.stack(heard))).flatten())[0, 1] > 0.95

@@ -1,4 +1,4 @@
-"""What a pooled head takes of a window: plain statistics, from which the level drops out."""
+"""What a pooled head takes of a window: statistics, from which the level drops out; and how it joins its networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch belongs to the [train] extra")
 
-from tools.pooled import PooledHead, of_embeddings, of_frames  # noqa: E402
+from tools.network import Head  # noqa: E402
+from tools.pooled import Networks, PooledHead, beside, network, of_embeddings, of_frames  # noqa: E402
 
 
 @pytest.fixture
@@ -24,18 +25,30 @@ def test_statistics_are_those_of_numpy(frames: torch.Tensor) -> None:
     loud = (loudness * x).sum(axis=0)
     expected = [x.mean(axis=0), loud, x.std(axis=0), np.sqrt((loudness * (x - loud) ** 2).sum(axis=0))]
     expected.append(np.diff(x, axis=0).std(axis=0))
-    np.testing.assert_allclose(of_frames(frames)[0].numpy(), np.concatenate(expected), atol=1e-4)
+    np.testing.assert_allclose(of_frames(beside(frames))[0].numpy(), np.concatenate(expected), atol=1e-4)
     y = frames[1].numpy()
     np.testing.assert_allclose(of_embeddings(frames)[1].numpy(), [*y.mean(axis=0), *y.std(axis=0)], atol=1e-3)
 
 
 def test_how_loud_it_is_changes_nothing(frames: torch.Tensor) -> None:
-    torch.testing.assert_close(of_frames(frames + 17), of_frames(frames), atol=1e-4, rtol=0)
+    torch.testing.assert_close(of_frames(beside(frames + 17)), of_frames(beside(frames)), atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
-def test_each_branch_has_its_share(frames: torch.Tensor) -> None:
-    head = PooledHead(8, 3, [6, 5], 2, 0.25).eval()
-    embeddings = torch.cat((torch.randn(2, 24, 8), frames.reshape(2, 24, 256)), dim=2)
-    heard, seen = head.statistics(embeddings)
-    torch.testing.assert_close(head(embeddings), 0.75 * head.of_embeddings(heard) + 0.25 * head.of_frames(seen))
+def test_networks_joined_say_what_they_said_apart(frames: torch.Tensor) -> None:
+    given = of_frames(beside(frames))
+    recorded, degraded = ([network(320, 5, 3).eval() for _ in range(2)] for _ in range(2))
+    gate = network(320, 4, 1).eval()
+    centre, spread = given.mean(dim=0), torch.full((320,), 2.0)
+    standard = (given - centre) / spread
+    kinds = [sum(net(standard) for net in nets) / len(nets) for nets in (recorded, degraded, [gate])]
+    on_frames = Networks(centre, spread, recorded, degraded, [gate])
+    torch.testing.assert_close(on_frames(given), tuple(kinds))
+
+    own, embeddings = Head(8, 3).eval(), torch.randn(2, 24, 8)
+    on_embeddings = Networks(torch.zeros(16), torch.ones(16), [network(16, 6, 3).eval()])
+    head = PooledHead(own, on_embeddings, on_frames, 8, 0.25)
+    is_recorded = torch.sigmoid(kinds[2])
+    expected = 0.25 * (is_recorded * kinds[0] + (1 - is_recorded) * kinds[1])
+    expected += 0.375 * own(embeddings) + 0.375 * on_embeddings(of_embeddings(embeddings))[0]
+    torch.testing.assert_close(head(torch.cat((embeddings, beside(frames)), dim=2)), expected)
