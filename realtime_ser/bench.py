@@ -184,10 +184,11 @@ def speeds(model: Model, folder: Path) -> dict[str, Any]:
     """Billions of multiply-adds a second of encoder, head and NumPy's float32 matrix product; the fastest runs."""
     c = model.contract
     frames = np.full((1, c.chunk_frames, c.features.n_mels), -50, np.float32)
-    window = np.zeros((1, round(WindowSettings.window_s * RATE_HZ / c.embedding_samples), c.dim), np.float32)
     state = np.zeros((1, c.state_size), np.float32)
     encoder, head = model.encoder(), model.head()
-    encoder.push(np.tile(frames[0], (c.first_chunks, 1)))
+    embeddings = encoder.push(np.tile(frames[0], (c.first_chunks, 1)))
+    n = round(WindowSettings.window_s * RATE_HZ / c.embedding_samples)
+    window = np.resize(embeddings, (1, n, c.dim))
     matrix = np.random.default_rng(0).standard_normal((PRODUCT_SIZE, PRODUCT_SIZE)).astype(np.float32)
     product = PRODUCT_SIZE**3 / _fastest_s(lambda: matrix @ matrix) / 1e9
     parts = {}
