@@ -114,7 +114,7 @@ def main(
     run: Annotated[Path, typer.Option(help="Run folder to make.")],
     place: Annotated[int, typer.Option(help="Which of the networks side by side.", min=0)] = 0,
     corpora: Annotated[
-        Path | None, typer.Option(help="Folder of the corpora, for the norms of a model in integers.")
+        Path | None, typer.Option(help="Folder of the corpora, to go on training a model in integers.")
     ] = None,
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
 ) -> None:
