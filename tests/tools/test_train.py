@@ -161,14 +161,14 @@ def test_a_network_learns_what_its_teacher_says_and_may_be_blended_with_it(tree:
         sad[run] = float(np.mean(logits[:, 2] - np.delete(logits, 2, axis=1).mean(axis=1)))
     assert sad["taught"] > sad["alone"] + 0.5
 
-    blend.main(tree / "alone", tree / "taught", tree / "blend", share=0.25)
+    blend.main(tree / "alone", [tree / "taught", tree / "alone"], tree / "blend", share=0.5)
     before, after, between = (load_network(tree / run)[0].state_dict() for run in ("alone", "taught", "blend"))
     for name, value in between.items():
         if value.dtype.is_floating_point:
             torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * after[name])
     (tree / "alone" / "left_out.txt").write_text("IEO\nTIE\n")
     (tree / "taught" / "left_out.txt").write_text("TIE\nWSI\n")
-    blend.main(tree / "alone", tree / "taught", tree / "blend")
+    blend.main(tree / "alone", [tree / "taught"], tree / "blend")
     assert (tree / "blend" / "left_out.txt").read_text() == "TIE\n"  # all else was heard by one of them
 
 
