@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from realtime_ser.stages.features import POWER_FLOOR
 from tools.network import FRAMES_PER_EMBEDDING, LIMIT, LOUDNESS_EXPONENT, N_MELS, SCALE_DB, Head
 
-BESIDE = FRAMES_PER_EMBEDDING * (N_MELS + 2)
-"""Values that lie behind each embedding (`beside`)."""
+PARTS = (FRAMES_PER_EMBEDDING * N_MELS, FRAMES_PER_EMBEDDING, FRAMES_PER_EMBEDDING)
+"""How many values of each kind lie behind an embedding (`beside`)."""
+BESIDE = sum(PARTS)
 NEPER_PER_DB = math.log(10) / 10
 """Of power; onnxruntime's powers take ten times as long as its exponentials."""
 MEAN_UNDER_POWER_DB = 15.0
@@ -24,14 +25,14 @@ MEAN_UNDER_POWER_DB = 15.0
 
 
 def beside(frames: Tensor) -> Tensor:
-    """Frames (batch, 4 n, 64) in dB → (batch, n, 264): four frames, their loudness and their mean power.
+    """Frames (batch, 4 n, 64) in dB → (batch, n, 264): four frames in units of 12 dB, their loudness and mean power.
 
     What each frame gives by itself is computed once, however many windows hold it.
     """
     loudness = (frames.mean(dim=2) * (LOUDNESS_EXPONENT * NEPER_PER_DB)).exp()
     power = (frames * NEPER_PER_DB).exp().mean(dim=2)
     batch, n = frames.shape[0], frames.shape[1] // FRAMES_PER_EMBEDDING
-    return torch.cat([each.reshape(batch, n, -1) for each in (frames, loudness, power)], dim=2)
+    return torch.cat([each.reshape(batch, n, -1) for each in (frames / SCALE_DB, loudness, power)], dim=2)
 
 
 def _deviations(variances: Tensor) -> Tensor:
@@ -50,23 +51,22 @@ def of_embeddings(embeddings: Tensor) -> Tensor:
     return torch.cat((mean, _deviations(variance)), dim=2).flatten(1)
 
 
-def of_frames(given: Tensor) -> Tensor:
-    """Of each band over a window of `beside`, (batch, n, 264) → (batch, 320), in units of 12 dB.
+def of_frames(frames: Tensor, loudness: Tensor, power: Tensor) -> Tensor:
+    """Of each band over a window of `beside`, (batch, n, 256), (batch, n, 4) twice → (batch, 320), in units of 12 dB.
 
     In this order: mean; mean weighed by loudness; deviation; that weighed by loudness; deviation of the frames' steps.
 
     The level drops out: from all is taken that of the window's mean power, which bands that a line or a microphone does
     not carry leave as it is.
     """
-    frames, loudness, power = given.split((FRAMES_PER_EMBEDDING * N_MELS, *[FRAMES_PER_EMBEDDING] * 2), dim=2)
     frames = frames.reshape(frames.shape[0], -1, N_MELS)
     loudness, power = (each.reshape(frames.shape[0], 1, -1) for each in (loudness, power))
     ones = torch.ones_like(power)
     count = ones.sum(dim=2, keepdim=True)
     # One for each band, for onnxruntime's logarithm of a few numbers is not quite that of many.
-    mean_power = power @ ones.transpose(1, 2).expand(-1, -1, N_MELS) / count
+    mean_power = (power @ ones.transpose(1, 2) / count).expand(-1, -1, N_MELS)
     level_db = torch.log(mean_power.clamp_min(POWER_FLOOR)) / NEPER_PER_DB - MEAN_UNDER_POWER_DB
-    x = ((frames - level_db) * (1 / SCALE_DB)).clamp(-LIMIT, LIMIT)
+    x = (frames - level_db / SCALE_DB).clamp(-LIMIT, LIMIT)
     weights = torch.cat((ones / count, loudness / (loudness @ ones.transpose(1, 2))), dim=1)
     means = weights @ x
     variances = weights @ (x * x) - means * means
@@ -122,9 +122,9 @@ class PooledHead(nn.Module):
         self.own, self.embeddings, self.frames, self.dim, self.share = own, embeddings, frames, dim, share
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        heard, behind = embeddings.split((self.dim, BESIDE), dim=2)
+        heard, *behind = embeddings.split((self.dim, *PARTS), dim=2)
         (again,) = self.embeddings(of_embeddings(heard))
-        recorded, degraded, as_recorded = self.frames(of_frames(behind))
+        recorded, degraded, as_recorded = self.frames(of_frames(*behind))
         # A sigmoid, as a softmax: onnxruntime's sigmoid of a few numbers is not quite that of many.
         shares = torch.softmax(torch.cat((as_recorded, torch.zeros_like(as_recorded)), dim=1), dim=1)
         plain = shares[:, :1] * recorded + shares[:, 1:] * degraded

@@ -37,9 +37,10 @@ from tools.network import (
     FRAMES_PER_EMBEDDING,
     LOUDNESS_EXPONENT,
     N_MELS,
+    SCALE_DB,
     Head,
 )
-from tools.pooled import BESIDE, NEPER_PER_DB, Networks, PooledHead, network, of_embeddings, of_frames
+from tools.pooled import BESIDE, NEPER_PER_DB, PARTS, Networks, PooledHead, network, of_embeddings, of_frames
 from tools.prepare import Frames
 from tools.splits import SPLITS, held_out
 from tools.sums import write_sums
@@ -84,7 +85,7 @@ def lesson(encoder: InferenceSession, batches: Batches, seeds: Sequence[int], sm
             embedded = embed(encoder, batch.frames.numpy())
             counts = (batch.n_real // FRAMES_PER_EMBEDDING).clamp(min=2).tolist()
             found = [
-                (of_embeddings(e[None, :n, :-BESIDE]), of_frames(e[None, :n, -BESIDE:]))
+                (of_embeddings(e[None, :n, :-BESIDE]), of_frames(*e[None, :n, -BESIDE:].split(PARTS, dim=2)))
                 for e, n in zip(embedded, counts, strict=True)
             ]
             heard, seen = (torch.cat(kind) for kind in zip(*found, strict=True))
@@ -146,6 +147,7 @@ def frames_beside(encoder: onnx.ModelProto, contract: dict[str, Any]) -> onnx.Mo
     mean = np.full((N_MELS, 1), 1 / N_MELS, np.float32)
     constants: dict[str, NDArray[Any]] = {
         "neper_per_db": np.float32(NEPER_PER_DB),
+        "scale_db": np.float32(SCALE_DB),
         "mean_of_bands": mean,
         "loudness_of_mean": mean * np.float32(LOUDNESS_EXPONENT * NEPER_PER_DB),
         "by_embedding": np.array([0, -1, FRAMES_PER_EMBEDDING], np.int64),
@@ -153,7 +155,8 @@ def frames_beside(encoder: onnx.ModelProto, contract: dict[str, Any]) -> onnx.Mo
     }
     encoder.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items())
     for kind, inputs, output in (
-        ("Reshape", ["frames", "frames_by_embedding"], "its_frames"),
+        ("Div", ["frames", "scale_db"], "scaled_frames"),
+        ("Reshape", ["scaled_frames", "frames_by_embedding"], "its_frames"),
         ("MatMul", ["frames", "loudness_of_mean"], "loudness_np"),
         ("Exp", ["loudness_np"], "loudness"),
         ("Reshape", ["loudness", "by_embedding"], "its_loudness"),
