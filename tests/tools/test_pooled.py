@@ -8,13 +8,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch belongs to the [train] extra")
 
 from tools.network import Head  # noqa: E402
-from tools.pooled import Networks, PooledHead, beside, network, of_embeddings, of_frames  # noqa: E402
+from tools.pooled import PARTS, Networks, PooledHead, beside, network, of_embeddings, of_frames  # noqa: E402
 
 
 @pytest.fixture
 def frames() -> torch.Tensor:
     """A second and a half of frames in dB, two clips."""
     return torch.from_numpy(np.random.default_rng(0).normal(-40, 12, (2, 96, 64)).astype(np.float32))
+
+
+def statistics(frames: torch.Tensor) -> torch.Tensor:
+    return of_frames(*beside(frames).split(PARTS, dim=2))
 
 
 def test_statistics_are_those_of_numpy(frames: torch.Tensor) -> None:
@@ -25,18 +29,18 @@ def test_statistics_are_those_of_numpy(frames: torch.Tensor) -> None:
     loud = (loudness * x).sum(axis=0)
     expected = [x.mean(axis=0), loud, x.std(axis=0), np.sqrt((loudness * (x - loud) ** 2).sum(axis=0))]
     expected.append(np.diff(x, axis=0).std(axis=0))
-    np.testing.assert_allclose(of_frames(beside(frames))[0].numpy(), np.concatenate(expected), atol=1e-4)
+    np.testing.assert_allclose(statistics(frames)[0].numpy(), np.concatenate(expected), atol=1e-4)
     y = frames[1].numpy()
     np.testing.assert_allclose(of_embeddings(frames)[1].numpy(), [*y.mean(axis=0), *y.std(axis=0)], atol=1e-3)
 
 
 def test_how_loud_it_is_changes_nothing(frames: torch.Tensor) -> None:
-    torch.testing.assert_close(of_frames(beside(frames + 17)), of_frames(beside(frames)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(statistics(frames + 17), statistics(frames), atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
 def test_networks_joined_say_what_they_said_apart(frames: torch.Tensor) -> None:
-    given = of_frames(beside(frames))
+    given = statistics(frames)
     recorded, degraded = ([network(320, 5, 3).eval() for _ in range(2)] for _ in range(2))
     gate = network(320, 4, 1).eval()
     centre, spread = given.mean(dim=0), torch.full((320,), 2.0)
