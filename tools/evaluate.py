@@ -5,8 +5,8 @@
 Every clip is a session of its own, pushed in blocks of 100 ms; its scores are those of `analyze --rows file`. A clip
 in which the gate hears no speech, or too little, counts as wrong. Intervals: 95%, bootstrap over speakers. A sibling is
 a run of the same recipe that left something out (`tools.train --leave-out`): it is measured on just that. A `--seed`
-is a run that differs in its seed alone. Both have their exported model in `model/`. `--test` is for once: the speakers
-that nobody has looked at, of whoever has all of CREMA-D.
+is a run that differs in the seed of its last training alone. Both have their exported model in `model/`. `--test` is
+for once: the speakers that nobody has looked at, of whoever has all of CREMA-D.
 """
 
 from __future__ import annotations

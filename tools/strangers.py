@@ -151,7 +151,9 @@ def seeds_report(
     header = ["", "CREMA-D, validation speakers: UAR", "ECE", "neutral commands labelled other"]
     values = [uar.value for uar in uars]
     return [
-        "", "## Other seeds", "", "Runs that differ from the shipped model's in the seed alone.",
+        "", "## Other seeds", "",
+        "Runs that differ from the shipped model's in the seed of the last training alone "
+        "(docs/model.md says what all begin with).",
         *table([*header, *(["corpora never seen: mean UAR of four"] if foreign else [])], rows),
         "", f"UAR over {len(values)} seeds: **{np.mean(values):.3f}**, {min(values):.3f} to {max(values):.3f}.",
     ]  # fmt: skip
