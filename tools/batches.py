@@ -79,12 +79,16 @@ def gather(corpora: Path, splits: Path, names: Sequence[str], labels: Sequence[s
 
 @dataclass(frozen=True)
 class Batch:
-    """frames (batch, n, 64) in dB, of which `n_real` (batch,) are no padding; targets and allowed (batch, labels)."""
+    """frames (batch, n, 64) in dB, of which `n_real` (batch,) are no padding; targets and allowed (batch, labels).
+
+    `rows` (batch,) says which clips of the material they are; mixed up, each is of another one too.
+    """
 
     frames: Tensor
     n_real: Tensor
     targets: Tensor
     allowed: Tensor
+    rows: NDArray[np.intp]
 
 
 class Bank:
@@ -184,7 +188,7 @@ class Batches:
             targets = share * targets + (1 - share) * targets[other]
             n_real = torch.maximum(n_real, n_real[other])
             allowed = allowed | allowed[other]
-        return Batch(frames, n_real, targets, allowed)
+        return Batch(frames, n_real, targets, allowed, rows)
 
     def _crops(
         self, rows: NDArray[np.intp], n_frames: int, s: AugmentSettings, rng: np.random.Generator

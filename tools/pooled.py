@@ -1,7 +1,8 @@
 """What a finished model gets beside its head: small networks on statistics of a window, of its embeddings and frames.
 
 An encoder hears fine patterns, which it learned from few corpora; plain statistics of the spectrum say less, but of
-strangers the same as of those that they learned from (docs/model.md). The mean of both says more than either.
+strangers the same as of those that they learned from (docs/model.md). Both together say more than either, and which to
+believe more depends on the window.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ PARTS = (FRAMES_PER_EMBEDDING * N_MELS, FRAMES_PER_EMBEDDING, FRAMES_PER_EMBEDDI
 BESIDE = sum(PARTS)
 NEPER_PER_DB = math.log(10) / 10
 """Of power; onnxruntime's powers take ten times as long as its exponentials."""
+CEPSTRA = 24
+COSINES = torch.cos(torch.pi / N_MELS * torch.outer(torch.arange(N_MELS) + 0.5, torch.arange(CEPSTRA)))
+COSINES *= math.sqrt(2 / N_MELS)
+"""Bands → cepstral coefficients (DCT-II)."""
+ROWS, COLUMNS = torch.triu_indices(12, 12, 1)
+"""Of each two of the first 12 coefficients the correlation is heard."""
 MEAN_UNDER_POWER_DB = 15.0
 """About so far speech's mean in dB lies under its mean power's, so that what is normalised lies about zero."""
 
@@ -35,10 +42,6 @@ def beside(frames: Tensor) -> Tensor:
     return torch.cat([each.reshape(batch, n, -1) for each in (frames / SCALE_DB, loudness, power)], dim=2)
 
 
-def _deviations(variances: Tensor) -> Tensor:
-    return (variances.clamp_min(0) + 1e-5).sqrt()
-
-
 # Sums over time are products of matrices: onnxruntime adds each window's numbers in one order, alone or in a batch.
 
 
@@ -48,13 +51,28 @@ def of_embeddings(embeddings: Tensor) -> Tensor:
     weights = ones / ones.sum(dim=2, keepdim=True)
     mean = weights @ embeddings
     variance = weights @ (embeddings - mean).square()
-    return torch.cat((mean, _deviations(variance)), dim=2).flatten(1)
+    return torch.cat((mean, (variance.clamp_min(0) + 1e-5).sqrt()), dim=2).flatten(1)
+
+
+def _variation(coefficients: Tensor, weights: Tensor) -> Tensor:
+    """(batch, n, 24), weights (batch, 1, n) that add up to one → (batch, 90).
+
+    The deviations, and of each two of the first 12 the correlation.
+    """
+    mean = weights @ coefficients
+    centred = coefficients - mean
+    covariance = (centred.transpose(1, 2) @ (centred * weights.transpose(1, 2))).flatten(1)
+    variance = covariance[:, :: CEPSTRA + 1]
+    deviation = (variance.clamp_min(0) + 1e-3).sqrt()
+    correlation = covariance[:, ROWS * CEPSTRA + COLUMNS] / (deviation[:, ROWS] * deviation[:, COLUMNS])
+    return torch.cat((deviation, correlation), dim=1)
 
 
 def of_frames(frames: Tensor, loudness: Tensor, power: Tensor) -> Tensor:
-    """Of each band over a window of `beside`, (batch, n, 256), (batch, n, 4) twice → (batch, 320), in units of 12 dB.
+    """Of a window of `beside`, (batch, n, 256), (batch, n, 4) twice → (batch, 308), in units of 12 dB.
 
-    In this order: mean; mean weighed by loudness; deviation; that weighed by loudness; deviation of the frames' steps.
+    In this order: the mean of each band; the mean weighed by loudness; how the cepstral coefficients vary, and how
+    their steps over two frames do, both weighed by loudness (`_variation`).
 
     The level drops out: from all is taken that of the window's mean power, which bands that a line or a microphone does
     not carry leave as it is.
@@ -67,13 +85,13 @@ def of_frames(frames: Tensor, loudness: Tensor, power: Tensor) -> Tensor:
     mean_power = (power @ ones.transpose(1, 2) / count).expand(-1, -1, N_MELS)
     level_db = torch.log(mean_power.clamp_min(POWER_FLOOR)) / NEPER_PER_DB - MEAN_UNDER_POWER_DB
     x = (frames - level_db / SCALE_DB).clamp(-LIMIT, LIMIT)
-    weights = torch.cat((ones / count, loudness / (loudness @ ones.transpose(1, 2))), dim=1)
-    means = weights @ x
-    variances = weights @ (x * x) - means * means
-    steps = x[:, 1:] - x[:, :-1]
-    step = (x[:, -1:] - x[:, :1]) / (count - 1)
-    step_variance = ones[:, :, 1:] @ (steps * steps) / (count - 1) - step * step
-    return torch.cat((means, _deviations(torch.cat((variances, step_variance), dim=1))), dim=1).flatten(1)
+    by_loudness = loudness / (loudness @ ones.transpose(1, 2))
+    means = torch.cat((ones / count, by_loudness), dim=1) @ x
+    cepstra = x @ COSINES
+    steps = cepstra[:, 2:] - cepstra[:, :-2]
+    inner, inner_ones = loudness[:, :, 1:-1], ones[:, :, 1:-1]
+    by_inner = inner / (inner @ inner_ones.transpose(1, 2))
+    return torch.cat((means.flatten(1), _variation(cepstra, by_loudness), _variation(steps, by_inner)), dim=1)
 
 
 def network(n_inputs: int, width: int, n_outputs: int) -> nn.Sequential:
@@ -112,20 +130,28 @@ class Networks(nn.Module):
 class PooledHead(nn.Module):
     """Embeddings of a window with `beside` behind them, (batch, n, dim + 264) → logits (batch, labels).
 
-    The mean of what the model's own head and networks on its embeddings say, and for a `share` networks on the frames.
+    The mean of what the model's own head and networks on its embeddings say, and for a share networks on the frames.
     Of those some learned from recordings as they were: they know strangers best and are lost behind a telephone. Others
-    learned from degraded ones too. They count by how much a third kind finds the window to be as it was recorded.
+    learned from degraded ones too. A last kind tells degraded windows, those that sound as the encoder's first corpus
+    does, `shares[0]` for the frames, and all others, `shares[1]`. Strangers are called neutral too often: from the
+    logit of neutral, the first label, is taken `neutral_off`.
     """
 
-    def __init__(self, own: Head, embeddings: Networks, frames: Networks, dim: int, share: float) -> None:
+    def __init__(
+        self, own: Head, embeddings: Networks, frames: Networks, dim: int, shares: Sequence[float], neutral_off: float
+    ) -> None:
         super().__init__()
-        self.own, self.embeddings, self.frames, self.dim, self.share = own, embeddings, frames, dim, share
+        self.own, self.embeddings, self.frames, self.dim = own, embeddings, frames, dim
+        self.least, self.more = shares[0], shares[1] - shares[0]
+        offset = torch.zeros(frames.sizes[0])
+        offset[0] = neutral_off
+        self.register_buffer("offset", offset)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         heard, *behind = embeddings.split((self.dim, *PARTS), dim=2)
         (again,) = self.embeddings(of_embeddings(heard))
-        recorded, degraded, as_recorded = self.frames(of_frames(*behind))
-        # A sigmoid, as a softmax: onnxruntime's sigmoid of a few numbers is not quite that of many.
-        shares = torch.softmax(torch.cat((as_recorded, torch.zeros_like(as_recorded)), dim=1), dim=1)
-        plain = shares[:, :1] * recorded + shares[:, 1:] * degraded
-        return self.own(heard).lerp(again, 0.5).lerp(plain, self.share)
+        recorded, degraded, where = self.frames(of_frames(*behind))
+        harmed, _, away = torch.softmax(where, dim=1).split(1, dim=1)
+        said = self.own(heard).lerp(again, 0.5)
+        plain = recorded + harmed * (degraded - recorded)
+        return said + (self.least + self.more * away) * (plain - said) - self.offset

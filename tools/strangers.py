@@ -29,6 +29,19 @@ def outside(answers: Answers) -> list[object]:
 OUTSIDE_HEADER = ("corpus", "language", "classes", "UAR", "UAR of four", f"recalls ({', '.join(FOUR)})")
 
 
+def by_sex(strangers: Sequence[Answers]) -> Lines:
+    """How well the four emotions are heard of women and of men, in corpora that tell who is which and have both."""
+    rows: list[list[object]] = []
+    for answers in strangers:
+        groups = [answers.part(lambda c, sex=sex: c.sex == sex) for sex in ("female", "male")]  # type: ignore[misc]
+        if all(group.clips for group in groups):
+            told = (f"{len({c.speaker for c in group.clips})}: {group.uar(FOUR)}" for group in groups)
+            rows.append([answers.clips[0].corpus, *told])
+    if not rows:
+        return []
+    return ["", "The same by sex: speakers, and UAR of four.", *table(["corpus", "women", "men"], rows)]
+
+
 LEAST_CONFIDENCES = (TraceSettings.abstain_below, 0.6, 0.8)
 
 
@@ -121,7 +134,7 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
                   "The answer is forced among the labels that the corpus has.",
                   *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
                   "", f"Mean of the four-class UARs: **{mean_of_four(corpora_rows):.3f}** (chance 0.25).",
-                  *trust(whole, list(strangers.values()))]  # fmt: skip
+                  *by_sex(list(strangers.values())), *trust(whole, list(strangers.values()))]  # fmt: skip
     if sentences:
         lines += ["", "## Unseen speakers and unseen sentences", "", *sentences]
     if commands:

@@ -50,12 +50,16 @@ CALL_FRAMES = CALL_CHUNKS * CHUNK_FRAMES
 
 
 class Lesson(NamedTuple):
-    """Crops as the networks take them: statistics of embeddings and of frames, targets, allowed; (crops, …) each."""
+    """Crops as the networks take them: statistics of embeddings and of frames, targets, allowed; (crops, …) each.
+
+    `home` (crops,): whether they are of the corpus that the encoder learned from first.
+    """
 
     heard: Tensor
     seen: Tensor
     targets: Tensor
     allowed: Tensor
+    home: Tensor
 
 
 def join(lessons: Sequence[Lesson]) -> Lesson:
@@ -75,8 +79,10 @@ def embed(encoder: InferenceSession, frames: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.concatenate(made, axis=1))
 
 
-def lesson(encoder: InferenceSession, batches: Batches, seeds: Sequence[int], smoothing: float) -> Lesson:
-    """One epoch of crops for each seed."""
+def lesson(
+    encoder: InferenceSession, batches: Batches, seeds: Sequence[int], smoothing: float, at_home: NDArray[np.bool_]
+) -> Lesson:
+    """One epoch of crops for each seed; `at_home` (clips,) of the batches' material."""
     parts: list[Lesson] = []
     for seed in seeds:
         torch.manual_seed(seed)
@@ -89,7 +95,7 @@ def lesson(encoder: InferenceSession, batches: Batches, seeds: Sequence[int], sm
                 for e, n in zip(embedded, counts, strict=True)
             ]
             heard, seen = (torch.cat(kind) for kind in zip(*found, strict=True))
-            parts.append(Lesson(heard, seen, batch.targets, batch.allowed))
+            parts.append(Lesson(heard, seen, batch.targets, batch.allowed, torch.from_numpy(at_home[batch.rows])))
     return join(parts)
 
 
@@ -114,7 +120,7 @@ def teach(net: nn.Sequential, inputs: Tensor, loss_of: Callable[[Tensor, Tensor]
 
 
 def taught(recorded: Lesson, degraded: Lesson, how: dict[str, Any]) -> tuple[Networks, Networks]:
-    """Networks on embeddings, and on frames: those of recordings as they were, those of all, what tells them apart."""
+    """Networks on embeddings; and on frames: those of recordings as they were, those of all, what tells which it is."""
     both = join((recorded, degraded))
     scales = [(inputs.mean(dim=0), inputs.std(dim=0) + 1e-3) for inputs in (both.heard, both.seen)]
 
@@ -128,14 +134,15 @@ def taught(recorded: Lesson, degraded: Lesson, how: dict[str, Any]) -> tuple[Net
             teach(net, (given[kind] - centre) / spread, loss, how)
         return nets
 
-    as_recorded = (torch.arange(len(both.seen)) < len(recorded.seen)).float()
+    as_recorded = torch.arange(len(both.seen)) < len(recorded.seen)
+    where = torch.where(as_recorded, torch.where(both.home, 1, 2), 0)  # as PooledHead reads it
 
     def of_kind(said: Tensor, rows: Tensor) -> Tensor:
-        return functional.binary_cross_entropy_with_logits(said[:, 0], as_recorded[rows])
+        return functional.cross_entropy(said, where[rows])
 
     on_embeddings = of_emotion(both, 0, how["embeddings_width"])
     on_frames = [of_emotion(given, 1, how["frames_width"]) for given in (recorded, both)]
-    gate = network(both.seen.shape[1], how["gate_width"], 1)
+    gate = network(both.seen.shape[1], how["gate_width"], 3)
     teach(gate, (both.seen - scales[1][0]) / scales[1][1], of_kind, how)
     return Networks(*scales[0], on_embeddings), Networks(*scales[1], *on_frames, [gate])
 
@@ -222,15 +229,16 @@ def main(
     options = SessionOptions()
     options.intra_op_num_threads = threads
     session = InferenceSession(encoder.SerializeToString(), options)
+    at_home = np.array([c.corpus == how["home"] for c in kept.clips])
     lessons = [
         lesson(
             session, Batches(kept, corpora, cache, per_epoch, how["crops"], world, torch.device("cpu")),
-            [1000 * seed + place + at for at in range(how["epochs"])], how["unacted_smoothing"],
+            [1000 * seed + place + at for at in range(how["epochs"])], how["unacted_smoothing"], at_home,
         )
         for place, world in ((0, NOTHING), (100, replace(AugmentSettings(**settings["augment"]), as_recorded=0)))
     ]  # fmt: skip
     torch.manual_seed(seed)
-    head = PooledHead(own, *taught(lessons[0], lessons[1], how), dim, how["share"]).eval()
+    head = PooledHead(own, *taught(lessons[0], lessons[1], how), dim, how["shares"], how["neutral_off"]).eval()
 
     temperature, accuracy = calibrate(partial(say, session, head), corpora, splits, labels, cache)
     print(f"accuracy on the validation speakers {accuracy:.3f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ pytest.importorskip("pyroomacoustics", reason="rooms belong to the [train] extra
 
 from tools.answers import Answers
 from tools.corpora import Clip
-from tools.strangers import alarm_share, alarms, mean_of_four, outside, trust
+from tools.strangers import alarm_share, alarms, by_sex, mean_of_four, outside, trust
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful")
 
@@ -55,6 +56,13 @@ def test_what_the_corpus_cannot_be_is_no_answer_and_silence_is_wrong() -> None:
     assert row[2] == 4
     assert mean_of_four([row]) == pytest.approx(0.75)
     assert row[5] == "1.00, 1.00, 0.00, 1.00"
+
+
+def test_women_and_men_are_told_apart_where_a_corpus_has_both() -> None:
+    given = answers([("happy", "happy", None), ("sad", "sad", None), ("happy", "happy", None), ("sad", "happy", None)])
+    assert by_sex([given]) == []
+    clips = [replace(c, sex=sex) for c, sex in zip(given.clips, ("female", "female", "male", "male"), strict=True)]
+    assert by_sex([replace(given, clips=clips)])[-1] == "| A | 2: 1.000 | 2: 0.500 |"
 
 
 def test_how_far_it_may_be_trusted_counts_what_a_user_reads() -> None:
