@@ -96,7 +96,7 @@ def test_denoise_is_another_front_end(tmp_path: Path, call_wav: Path) -> None:
 def test_a_higher_confidence_names_less_and_changes_no_score(tmp_path: Path, demo: Demo) -> None:
     samples, rate_hz = demo
     voice, usual, surer = tmp_path / "voice.wav", tmp_path / "usual.csv", tmp_path / "surer.csv"
-    soundfile.write(voice, samples[: 20 * rate_hz], rate_hz)
+    soundfile.write(voice, samples[: 45 * rate_hz], rate_hz)
     program("replay", voice, "--speed", "max", "--csv", usual)
     assert program("replay", voice, "--speed", "max", "--csv", surer, "--min-confidence", "0.6").returncode == 0
     pairs = list(zip(rows(usual), rows(surer), strict=True))

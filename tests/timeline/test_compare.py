@@ -197,10 +197,10 @@ def test_a_sample_can_be_rated_and_compared(tmp_path: Path, demo: Demo) -> None:
 def test_silence_behind_the_last_utterance_is_of_the_recording_too(tmp_path: Path, demo: Demo) -> None:
     samples, rate_hz = demo
     voice, table, folder = tmp_path / "v.wav", tmp_path / "v.csv", tmp_path / "rate"
-    soundfile.write(voice, np.pad(samples[: 6 * rate_hz], (0, 4 * rate_hz)), rate_hz)
+    soundfile.write(voice, np.pad(samples[25 * rate_hz : 35 * rate_hz], (0, 4 * rate_hz)), rate_hz)
     program("analyze", voice, "--csv", table, "--rows", "utterance")
     assert program("compare", table, "--sample", 1, "--audio", voice, "-o", folder).returncode == 0
-    check_length(voice, 10, read_timeline(table))  # as `report` does
+    check_length(voice, 14, read_timeline(table))  # as `report` does
 
 
 def test_a_sample_of_several_lanes_or_of_other_audio_is_refused(
