@@ -19,7 +19,7 @@ Demo = tuple[NDArray[np.int16], int]
 def call_wav(tmp_path: Path, demo: Demo) -> Path:
     """One speaker on the left, silence on the right."""
     samples, rate_hz = demo
-    speech = samples[rate_hz : 6 * rate_hz]
+    speech = samples[27 * rate_hz : 32 * rate_hz]
     room = np.resize(samples[:rate_hz], len(speech))
     path = tmp_path / "call.wav"
     soundfile.write(path, np.stack((speech, room), axis=1), rate_hz)

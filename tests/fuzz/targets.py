@@ -201,7 +201,7 @@ def _contracts() -> list[bytes]:
 
 
 def _timelines(name: str, folder: Path) -> list[bytes]:
-    samples, rate_hz = soundfile.read(demo_path(), frames=6 * 16_000)
+    samples, rate_hz = soundfile.read(demo_path(), start=54 * 16_000, frames=6 * 16_000)
     session = Session(source="a, b.wav", rules=["confidence > 0"])
     events = session.push(samples, rate_hz)[:20] + session.mark('he said "no"') + session.gap(99, "test")
     events += session.push(np.full(4000, np.nan)) + session.flush()

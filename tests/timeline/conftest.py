@@ -25,7 +25,7 @@ def written(
     """A call as CSV and as JSON Lines."""
     folder = tmp_path_factory.mktemp("timeline")
     samples, rate_hz = demo
-    call = np.stack((samples[: 30 * rate_hz], samples[30 * rate_hz : 60 * rate_hz]), axis=1)
+    call = np.stack((samples[27 * rate_hz : 57 * rate_hz], samples[30 * rate_hz : 60 * rate_hz]), axis=1)
     sessions = ChannelSessions([1, 2], lambda channel: Session(model, source="call, one.wav", channel=channel))
     events = sessions.push(call[: 16 * rate_hz], rate_hz)
     events += sessions.gap(16_000, "a test") + sessions.mark('he said "no"')

@@ -164,7 +164,7 @@ def test_numbers_without_a_label_are_compared_wherever_somebody_speaks(timeline:
 def test_a_sample_can_be_rated_and_compared(tmp_path: Path, demo: Demo) -> None:
     samples, rate_hz = demo
     voice, table, folder = tmp_path / "v.wav", tmp_path / "v.csv", tmp_path / "rate"
-    soundfile.write(voice, samples[: 30 * rate_hz], rate_hz)
+    soundfile.write(voice, samples[20 * rate_hz : 50 * rate_hz], rate_hz)
     program("replay", voice, "--speed", "max", "--csv", table)
     sample = ("compare", table, "--sample", 2, "--audio", voice, "-o", folder)
     assert program(*sample).returncode == 0
@@ -209,7 +209,7 @@ def test_a_sample_of_several_lanes_or_of_other_audio_is_refused(
     samples, rate_hz = demo
     names = ("v.wav", "v.csv", "empty.wav", "other.wav", "rate")
     voice, table, empty, other, folder = (tmp_path / name for name in names)
-    soundfile.write(voice, samples[: 6 * rate_hz], rate_hz)
+    soundfile.write(voice, samples[27 * rate_hz : 33 * rate_hz], rate_hz)
     soundfile.write(empty, samples[:0], rate_hz)
     sample = ("--sample", 2, "-o", folder, "--audio")
     one_line(program("compare", written[0], *sample, voice), 1, "has 2 channels: 1, 2: name one with --channel")
