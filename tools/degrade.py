@@ -71,6 +71,24 @@ def music(n: int, rng: np.random.Generator) -> Samples:
     return np.concatenate(chords)[:n].astype(np.float32)
 
 
+def cough(rng: np.random.Generator) -> Samples:
+    """A synthetic stand-in, 0.5 s: the glottis opens with a burst of noise, air flows, and mostly the voice ends it.
+
+    These three phases and about how long they last: Korpáš, Sadloňová and Vrabec, Analysis of the cough sound, 1996.
+    """
+    t = np.arange(RATE_HZ // 2) / RATE_HZ
+    burst = np.minimum(t / 0.003, 1) * np.exp(-t / rng.uniform(0.015, 0.03))
+    flow = rng.uniform(0.15, 0.4) * np.exp(-t / rng.uniform(0.06, 0.12))
+    noise = tilt(filter_band(white_noise(len(t), rng), 300, 6000), rng.uniform(-4, -1))
+    since_s = t - rng.uniform(0.2, 0.3)
+    swell = np.where(since_s > 0, np.minimum(since_s / 0.02, 1) * np.exp(-since_s / 0.05), 0)
+    turns = np.cumsum(rng.uniform(180, 350) * np.exp(-t)) / RATE_HZ  # its pitch falls
+    harmonics = np.arange(1, 15)[:, None]
+    voice = (np.sin(2 * np.pi * harmonics * turns) / harmonics).sum(axis=0)
+    sound = noise / np.abs(noise).max() * (burst + flow) + rng.choice((0, 0.2, 0.4)) * swell * voice
+    return (sound / np.abs(sound).max()).astype(np.float32)
+
+
 def filter_band(samples: Samples, low_hz: float = 0, high_hz: float = RATE_HZ / 2) -> Samples:
     """Keep only `low_hz` to `high_hz`."""
     spectrum = np.fft.rfft(samples)

@@ -106,16 +106,23 @@ def with_babble(samples: Samples, number: int, voices: Sequence[Path], snr_db: f
     return degrade.add_noise(samples, degrade.babble([read_mono(voices[i]) for i in few]), snr_db)
 
 
-def with_event(samples: Samples, number: int, sounds: Sequence[Path], at: float = 0.5) -> Samples:
-    """A short sound in the midst of the clip, its peak as loud as the voice's."""
-    sound = read_mono(sounds[number % len(sounds)])
-    loudest = int(np.abs(sound).argmax())
-    sound = sound[max(0, loudest - RATE_HZ // 10) : loudest + RATE_HZ // 2]
-    start = int(at * len(samples))
+def in_the_midst(samples: Samples, sound: Samples) -> Samples:
+    """A short sound from the middle of a clip on, its peak as loud as the voice's."""
+    start = len(samples) // 2
     sound = sound[: len(samples) - start] * (np.abs(samples).max() / max(float(np.abs(sound).max()), 1e-6))
     mixed = samples.copy()
     mixed[start : start + len(sound)] += sound
     return np.clip(mixed, -1, 1)
+
+
+def with_cough(samples: Samples, number: int) -> Samples:
+    return in_the_midst(samples, degrade.cough(np.random.default_rng(number)))
+
+
+def with_sneeze(samples: Samples, number: int, sneezes: Sequence[Path]) -> Samples:
+    sound = read_mono(sneezes[number % len(sneezes)])
+    loudest = int(np.abs(sound).argmax())
+    return in_the_midst(samples, sound[max(0, loudest - RATE_HZ // 10) : loudest + RATE_HZ // 2])
 
 
 def in_a_room(samples: Samples, number: int, rooms: Sequence[Samples]) -> Samples:
@@ -134,14 +141,15 @@ def conditions(noises: Sequence[Path], voices: Sequence[Path]) -> dict[str, Cond
     """
     rng = np.random.default_rng(1)  # training's rooms come from 0
     rooms = [degrade.impulse_response(rng) for _ in range(20)]
-    sneezes = [p for p in noises if "sneeze" in p.parent.name]  # ESC-10 has no cough
+    sneezes = [p for p in noises if "sneeze" in p.parent.name]
     found: dict[str, Condition] = {}
     for snr_db in (20, 10, 0):
         found[f"white noise, {snr_db} dB"] = partial(with_white_noise, snr_db=snr_db)
         found[f"babble of six, {snr_db} dB"] = partial(with_babble, voices=voices, snr_db=snr_db)
         found[f"music (synthetic), {snr_db} dB"] = partial(with_music, snr_db=snr_db)
         found[f"environment (ESC-10), {snr_db} dB"] = partial(with_noise, noises=noises, snr_db=snr_db)
-    found["a sneeze in the midst"] = partial(with_event, sounds=sneezes)
+    found["a cough in the midst (synthetic)"] = with_cough
+    found["a sneeze in the midst"] = partial(with_sneeze, sneezes=sneezes)
     found["room, RT60 0.2 to 0.8 s"] = partial(in_a_room, rooms=rooms)
     found["telephone (G.711)"] = partial(changed, how=degrade.telephone)
     found["old mobile (GSM 06.10)"] = partial(changed, how=degrade.mobile)

@@ -97,3 +97,22 @@ def test_a_line_limits_what_is_beyond_full_scale(
 ) -> None:
     too_loud = voice / np.abs(voice).max() * 1e6  # once crashed the process
     assert np.abs(line(too_loud)).max() < 2
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_cough_bursts_and_dies_away(number: int) -> None:
+    cough = degrade.cough(np.random.default_rng(number))
+    assert cough.shape == (RATE_HZ // 2,)
+    assert np.abs(cough).max() == 1
+    assert np.abs(cough).argmax() < 0.05 * RATE_HZ
+    assert power_db(cough[-RATE_HZ // 20 :]) < power_db(cough[: RATE_HZ // 20]) - 20
+
+
+def test_most_coughs_end_with_a_voice() -> None:
+    """The periodic part is what a pitch period later is still the same."""
+    voiced = 0
+    for number in range(12):
+        end = degrade.cough(np.random.default_rng(number))[RATE_HZ * 5 // 16 : RATE_HZ * 7 // 16].astype(np.float64)
+        spectrum = np.abs(np.fft.rfft(end * np.hanning(len(end)), 8 * len(end)))
+        voiced += spectrum.max() > 8 * np.median(spectrum[: len(spectrum) // 4])
+    assert 4 <= voiced < 12
