@@ -7,7 +7,9 @@ import pytest
 
 pytest.importorskip("pyroomacoustics", reason="rooms belong to the [train] extra")
 
-from tools.listen import with_cough
+from realtime_ser.events import Measurement
+from tools import degrade
+from tools.listen import session_events, with_cough
 
 RATE_HZ = 16_000
 
@@ -26,3 +28,13 @@ def test_a_cough_in_digital_silence_changes_nothing() -> None:
     for length in (1, RATE_HZ):
         silence = np.zeros(length, np.float32)
         np.testing.assert_array_equal(with_cough(silence, 0), silence)
+
+
+def test_coughs_alone_get_no_emotion() -> None:
+    for number in range(6):
+        room = 1e-3 * np.random.default_rng(number).standard_normal(4 * RATE_HZ).astype(np.float32)
+        for at_s in (1.5, 2.3):
+            cough = 0.3 * degrade.cough(np.random.default_rng([number, round(at_s)]))
+            room[round(at_s * RATE_HZ) :][: len(cough)] += cough
+        named = [e.label for e in session_events(room, "ser-research") if isinstance(e, Measurement)]
+        assert not any(named), number
