@@ -48,11 +48,20 @@ class Answers:
         rows = [i for i, c in enumerate(self.clips) if keep(c)]
         return Answers([self.clips[i] for i in rows], self.labels, self.posteriors[rows], [self.shown[i] for i in rows])
 
-    def uar(self, among: Sequence[str]) -> metrics.Interval:
-        """Of the clips whose emotion is among these labels, forced to choose among them."""
+    @property
+    def speakers(self) -> list[str]:
+        """Of each clip."""
+        return [c.speaker for c in self.clips]
+
+    def sample(self, among: Sequence[str]) -> metrics.Sample:
+        """The UAR of the clips whose emotion is among these labels, forced to choose among them."""
         part = self.part(lambda c: c.emotion in among)
         truth, guess = part.truth, part.guess(among)
-        return metrics.bootstrap(lambda rows: metrics.uar(truth[rows], guess[rows]), [c.speaker for c in part.clips])
+        return metrics.Sample(lambda rows: metrics.uar(truth[rows], guess[rows]), part.speakers)
+
+    def uar(self, among: Sequence[str]) -> metrics.Interval:
+        """That of `sample`, with its interval."""
+        return metrics.bootstrap_mean([self.sample(among)])
 
 
 def ask(clips: Sequence[Clip], model: str, condition: Condition, what: str) -> Answers:

@@ -27,7 +27,7 @@ from realtime_ser.events import Measurement
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.clean import Cleaner
 from realtime_ser.stages.gate import SpeechGate, SpeechOpened
-from realtime_ser.stages.model import load_model
+from realtime_ser.stages.model import find_model, load_model
 from tools import metrics
 from tools.answers import Answers, ask
 from tools.corpora import COMMANDS, LABELS, NOISE_CORPUS, PROMPTS, Clip, crema_d, load
@@ -52,7 +52,7 @@ def whole_clips(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
     truth, guess = answers.truth, answers.guess(six)
     counts = metrics.confusion(truth, guess, len(answers.labels))[: len(six)]
     draw_confusion(counts[:, : len(six)], six, picture)
-    speakers = [c.speaker for c in answers.clips]
+    speakers = answers.speakers
     accuracy = metrics.bootstrap(lambda r: float(np.mean(truth[r] == guess[r])), speakers)
     f1 = metrics.bootstrap(lambda r: metrics.macro_f1(truth[r], guess[r]), speakers)
     abstained = np.mean([label is None for label in answers.shown] & answers.scored) / np.mean(answers.scored)
@@ -61,10 +61,11 @@ def whole_clips(answers: Answers, six: Sequence[str], picture: Path) -> Lines:
         f"{accuracy}, macro-F1 {f1}. In {np.sum(guess < 0)} clips nothing is scored; of the others the session "
         f"abstains in {abstained:.1%}, which these figures do not use.",
     ]
-    rows = [
-        [label, *counts[k, : len(six)], counts[k, -1], f"{counts[k, k] / counts[k].sum():.2f}"]
-        for k, label in enumerate(six)
-    ]
+
+    def recall(label: str) -> metrics.Interval:
+        return answers.part(lambda c: c.emotion == label).uar(six)
+
+    rows = [[label, *counts[k, : len(six)], counts[k, -1], f"{recall(label):.2f}"] for k, label in enumerate(six)]
     return lines + table(["spoken, heard →", *six, "nothing", "recall"], rows) + ["", f"![]({picture.name})"]
 
 
@@ -101,17 +102,18 @@ def steadiness(validation: Sequence[Clip], model: str) -> Lines:
     by_speaker: dict[str, dict[str, list[Clip]]] = {}
     for clip in validation:
         by_speaker.setdefault(clip.speaker, {}).setdefault(str(clip.emotion), []).append(clip)
-    shown_changes = raw_changes = 0
-    heard_s = 0.0
+    counts: list[tuple[int, int, float]] = []  # changes shown and behind the trace, minutes heard: of each speaker
     waits: list[float] = []
     for emotions in track(list(by_speaker.values()), "steadiness"):
+        shown_changes = raw_changes = n_hops = 0
         for clips in emotions.values():
             hops = [e for e in session_events(stream_of(clips), model) if isinstance(e, Measurement)]
             hops = [e for e in hops if e.trigger == "hop" and e.state != "no_speech"]
-            heard_s += 0.25 * len(hops)
+            n_hops += len(hops)
             shown = [e.label for e in hops if e.label is not None]
             shown_changes += sum(a != b for a, b in pairwise(shown))
             raw_changes += sum(a.label_raw != b.label_raw for a, b in pairwise(hops))
+        counts.append((shown_changes, raw_changes, n_hops * 0.25 / 60))
         calm, angry = emotions["neutral"], emotions["angry"]
         switch_s = len(stream_of(calm)) / RATE_HZ
         hops = [e for e in session_events(stream_of([*calm, *angry]), model) if isinstance(e, Measurement)]
@@ -120,10 +122,15 @@ def steadiness(validation: Sequence[Clip], model: str) -> Lines:
         smooth = next((e.end_s for e in after if e.label == "angry"), None)
         if raw is not None and smooth is not None:
             waits.append(smooth - raw)
+    shown_, raw_, minutes = np.array(counts).T
+    trace, windows = (
+        metrics.bootstrap(lambda r, n=n: float(n[r].sum() / minutes[r].sum()), list(by_speaker))  # type: ignore[misc]
+        for n in (shown_, raw_)
+    )
     steady = (
-        f"Clips of one speaker and one emotion in a row ({heard_s / 60:.0f} minutes scored): "
-        f"**{shown_changes / heard_s * 60:.1f}** label changes a minute of the trace, "
-        f"{raw_changes / heard_s * 60:.1f} of the windows behind it. Neutral followed by angry speech: both turn angry "
+        f"Clips of one speaker and one emotion in a row ({minutes.sum():.0f} minutes scored): "
+        f"**{trace:.1f}** label changes a minute of the trace, "
+        f"{windows:.1f} of the windows behind it. Neutral followed by angry speech: both turn angry "
         f"with {len(waits)} of {len(by_speaker)} speakers"
     )
     if not waits:
@@ -138,27 +145,35 @@ def steadiness(validation: Sequence[Clip], model: str) -> Lines:
 def robustness(
     validation: Sequence[Clip], model: str, six: Sequence[str], clean: Answers, found: dict[str, Condition], path: Path
 ) -> Lines:
-    classes = clean.truth
+    classes, heard_clean, speakers = clean.truth, clean.guess(six), clean.speakers
     rows: list[list[object]] = []
     curves: dict[str, list[tuple[float, float]]] = {}
     for name, condition in {"clean": as_is, **found}.items():
         answers = clean if name == "clean" else ask(validation, model, condition, name)
         guess = answers.guess(six)
-        score = metrics.uar(classes, guess)
-        same = np.mean(guess == clean.guess(six))
+
+        def change(rows: metrics.Ints, guess: metrics.Ints = guess) -> float:
+            return metrics.uar(classes[rows], guess[rows]) - metrics.uar(classes[rows], heard_clean[rows])
+
+        def same(rows: metrics.Ints, guess: metrics.Ints = guess) -> float:
+            return float(np.mean(guess[rows] == heard_clean[rows]))
+
         # Every class counts the same, as in a balanced set.
         shares = np.mean([np.bincount(guess[classes == k] + 1, minlength=len(six) + 1)[1 : len(six) + 1]
                           / np.sum(classes == k) for k in np.unique(classes)], axis=0)  # fmt: skip
         largest = f"{shares.max() / max(shares.sum(), 1e-9):.0%} ({six[int(shares.argmax())]})"
-        rows.append([name, f"{score:.3f}", f"{score - metrics.uar(classes, clean.guess(six)):+.3f}", f"{same:.1%}",
-                     largest, f"{np.mean(guess < 0):.1%}"])  # fmt: skip
+        score = answers.uar(six)
+        compared = [f"{metrics.bootstrap(change, speakers):+.3f}", f"{metrics.bootstrap(same, speakers):.1%}"]
+        rows.append(
+            [name, score, *(compared if answers is not clean else ("", "")), largest, f"{np.mean(guess < 0):.1%}"]
+        )
         kind, _, snr = name.partition(", ")
         if snr.endswith(" dB"):
-            curves.setdefault(kind, []).append((float(snr.removesuffix(" dB")), score))
+            curves.setdefault(kind, []).append((float(snr.removesuffix(" dB")), score.value))
     figure, panel = pyplot.subplots(figsize=(5, 3.5), layout="constrained")
     for kind, points in curves.items():
         panel.plot(*zip(*points, strict=True), marker="o", label=kind)
-    panel.axhline(metrics.uar(classes, clean.guess(six)), color="grey", linestyle=":", label="clean")
+    panel.axhline(metrics.uar(classes, heard_clean), color="grey", linestyle=":", label="clean")
     panel.set(xlabel="SNR, dB", ylabel="UAR, six classes", ylim=(0, 1))
     panel.legend(fontsize=7)
     panel.grid(alpha=0.3)
@@ -174,7 +189,10 @@ def calibration(part: Answers, six: Sequence[str], picture: Path) -> Lines:
     votes = np.array([part.clips[i].votes for i in voted], float)
     votes = votes[:, [LABELS.index(label) for label in part.labels]]
     votes /= votes.sum(axis=1, keepdims=True)
-    entropy = metrics.cross_entropy(part.posteriors[voted], votes)
+    said = part.posteriors[voted]
+    entropy = metrics.bootstrap(
+        lambda r: metrics.cross_entropy(said[r], votes[r]), [part.clips[i].speaker for i in voted]
+    )
     alone = metrics.cross_entropy(np.maximum(votes, 1e-12), votes)
     coverage, risk = metrics.risk_coverage(confidence, right)
     figure, (left, middle) = pyplot.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -186,12 +204,15 @@ def calibration(part: Answers, six: Sequence[str], picture: Path) -> Lines:
     middle.set(xlabel="share of clips kept", ylabel="errors among them", title="abstaining", xlim=(0, 1), ylim=(0, 1))
     save(figure, picture)
     points = ", ".join(f"{risk[int(share * len(risk)) - 1]:.2f} at {share:.0%}" for share in (1.0, 0.8, 0.6, 0.4, 0.2))
-    error = metrics.expected_calibration_error(confidence, right)
+    error = metrics.bootstrap(
+        lambda r: metrics.expected_calibration_error(confidence[r], right[r]), [part.clips[i].speaker for i in rows]
+    )
     by_chance = metrics.calibration_error_by_chance(confidence)
     return [
-        f"ECE **{error:.3f}** (15 bins; if all confidences were exactly right, so many clips would show {by_chance}). "
+        f"ECE **{error}** (15 bins; the interval leans upwards, as clips drawn twice scatter more; if all confidences "
+        f"were exactly right, so many clips would show {by_chance}). "
         "Cross-entropy against the "
-        f"raters' votes (voice alone) {entropy:.3f} nats; their own entropy, the least there can be, is {alone:.3f}. "
+        f"raters' votes (voice alone) {entropy} nats; their own entropy, the least there can be, is {alone:.3f}. "
         f"Errors when the least confident are left out: {points} of the clips kept.",
         "",
         f"![]({picture.name})",
@@ -234,6 +255,16 @@ def save(figure: pyplot.Figure, path: Path) -> None:
     pyplot.close(figure)
 
 
+CARD_FIGURES = "## All figures"
+
+
+def card_with(card: str, page: str) -> str:
+    """A model's card that ends with all figures of its page, without the pictures."""
+    _, _, *told = (line for line in page.splitlines() if not line.startswith("![]("))
+    inner = "\n".join(told).replace("\n## ", "\n### ").replace("\n\n\n", "\n\n").rstrip()
+    return f"{card.partition(CARD_FIGURES)[0].rstrip()}\n\n{CARD_FIGURES}\n\n{inner}\n"
+
+
 def main(
     model: str,
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
@@ -243,7 +274,7 @@ def main(
     seed: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe with other seeds.")] = None,
     test: Annotated[bool, typer.Option("--test", help="CREMA-D's test speakers, for a last figure.")] = False,
 ) -> None:
-    """Write the tables and pictures."""
+    """Write the tables and pictures, and the tables behind the model's card."""
     loaded = load_model(model)
     labels, trained_on = loaded.contract.labels, loaded.contract.trained_on
     if test and (sibling or seed):
@@ -287,7 +318,7 @@ def main(
     if foreign:
         rows = [outside(answers) for answers in foreign]
         lines += ["", "## Corpora never seen", "", "By this very model.", *table(OUTSIDE_HEADER, rows),
-                  "", f"Mean of the four-class UARs: **{mean_of_four(rows):.3f}** (chance 0.25).",
+                  "", f"Mean of the four-class UARs: **{mean_of_four(foreign)}** (chance 0.25).",
                   *trust(whole, foreign)]  # fmt: skip
     lines += siblings_report(sibling or [], whole, six, load_one, validation)
     commands = ask([c for c in load_one(COMMANDS) if c.text == HELD_OUT_KEYWORD], model, as_is, "commands")
@@ -317,8 +348,12 @@ def main(
     lines += ["", "## Fairness", "", f"CREMA-D, {who} speakers: recall by sex and age.", *fairness(whole, six)]
     lines += ["", "## Speed", "", speed(model)]
     path = output / f"{name}.md"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(path.read_text(encoding="utf-8"))
+    page = "\n".join(lines) + "\n"
+    path.write_text(page, encoding="utf-8")
+    card = find_model(model) / "card.md"
+    if card.is_file() and not test:
+        card.write_text(card_with(card.read_text(encoding="utf-8"), page), encoding="utf-8")
+    print(page)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,13 @@ class Interval:
     low: float = np.nan
     high: float = np.nan
 
+    def __format__(self, spec: str) -> str:
+        """All three numbers by `spec`; with three decimals if it is empty."""
+        value, low, high = (format(number, spec or ".3f") for number in (self.value, self.low, self.high))
+        return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
+
     def __str__(self) -> str:
-        if np.isnan(self.low):
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return format(self)
 
 
 def recalls(truth: Ints, guess: Ints) -> dict[int, float]:
@@ -53,18 +56,47 @@ def macro_f1(truth: Ints, guess: Ints) -> float:
     return float(np.mean(scores))
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Rows of some groups (speakers), and a figure of row numbers."""
+
+    figure: Callable[[Ints], float]
+    groups: Sequence[Hashable]
+
+    @property
+    def value(self) -> float:
+        return self.figure(np.arange(len(self.groups)))
+
+    def draws(self, n: int, seed: int) -> Floats | None:
+        """The figure of groups drawn with replacement, n times; None if there are too few."""
+        _, number = np.unique(np.array([str(g) for g in self.groups]), return_inverse=True)
+        rows = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
+        if len(rows) < FEWEST_GROUPS:
+            return None
+        rng = np.random.default_rng(seed)
+        drawn = (rng.integers(len(rows), size=len(rows)) for _ in range(n))
+        return np.array([self.figure(np.concatenate([rows[k] for k in some])) for some in drawn])
+
+
 def bootstrap(
     figure: Callable[[Ints], float], groups: Sequence[Hashable], n: int = BOOTSTRAPS, seed: int = 0
 ) -> Interval:
     """`figure` of row numbers, with the interval over groups (speakers) drawn with replacement, if there are enough."""
-    _, number = np.unique(np.array([str(g) for g in groups]), return_inverse=True)
-    rows = [np.flatnonzero(number == k) for k in range(number.max() + 1)]
-    if len(rows) < FEWEST_GROUPS:
-        return Interval(figure(np.arange(len(groups))))
-    rng = np.random.default_rng(seed)
-    draws = [figure(np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])) for _ in range(n)]
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return Interval(figure(np.arange(len(groups))), float(low), float(high))
+    return bootstrap_mean([Sample(figure, groups)], n, seed)
+
+
+def bootstrap_mean(samples: Sequence[Sample], n: int = BOOTSTRAPS, seed: int = 0) -> Interval:
+    """The mean of their figures. Each sample's groups are drawn by themselves; of too few groups it stays as it is."""
+    value = float(np.mean([sample.value for sample in samples]))
+    drawn = [sample.draws(n, seed + place) for place, sample in enumerate(samples)]
+    if all(draws is None for draws in drawn):
+        return Interval(value)
+    means = np.mean(
+        [np.full(n, sample.value) if draws is None else draws for sample, draws in zip(samples, drawn, strict=True)],
+        axis=0,
+    )
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(value, float(low), float(high))
 
 
 def confusion(truth: Ints, guess: Ints, n_classes: int) -> Ints:

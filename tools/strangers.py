@@ -65,9 +65,9 @@ def trust(known: Answers, strangers: Sequence[Answers]) -> Lines:
     ]
 
 
-def mean_of_four(rows: Sequence[Sequence[object]]) -> float:
-    """Of rows of `outside`."""
-    return float(np.mean([row[4].value for row in rows]))  # type: ignore[attr-defined]
+def mean_of_four(strangers: Sequence[Answers]) -> metrics.Interval:
+    """Of their UARs of four."""
+    return metrics.bootstrap_mean([answers.sample(FOUR) for answers in strangers])
 
 
 def alarm_share(answers: Answers) -> metrics.Interval:
@@ -133,7 +133,7 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
                   "Each by one network of this recipe that was trained without it (and without what stands beside it). "
                   "The answer is forced among the labels that the corpus has.",
                   *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
-                  "", f"Mean of the four-class UARs: **{mean_of_four(corpora_rows):.3f}** (chance 0.25).",
+                  "", f"Mean of the four-class UARs: **{mean_of_four(list(strangers.values()))}** (chance 0.25).",
                   *by_sex(list(strangers.values())), *trust(whole, list(strangers.values()))]  # fmt: skip
     if sentences:
         lines += ["", "## Unseen speakers and unseen sentences", "", *sentences]
@@ -158,7 +158,7 @@ def seeds_report(
     uars = [own.uar(six) for _, own, _, _ in said]
     rows = [
         [name, uar, f"{metrics.expected_calibration_error(*own.confidences):.3f}", alarm_share(neutral),
-         *([f"{mean_of_four([outside(answers) for answers in others]):.3f}"] if foreign else [])]
+         *([f"{mean_of_four(others).value:.3f}"] if foreign else [])]
         for (name, own, neutral, others), uar in zip(said, uars, strict=True)
     ]  # fmt: skip
     header = ["", "CREMA-D, validation speakers: UAR", "ECE", "neutral commands labelled other"]

@@ -73,3 +73,25 @@ def test_cross_entropy_of_the_truth_itself_is_its_entropy() -> None:
 def test_largest_share() -> None:
     assert metrics.largest_share(np.array([2, 2, 1, -1])) == pytest.approx(2 / 3)
     assert metrics.largest_share(np.array([-1])) == 0
+
+
+def test_an_interval_is_told_as_its_figure_is() -> None:
+    interval = metrics.Interval(-0.0123, -0.05, 0.02)
+    assert f"{interval:+.2f}, {interval:.1%}, {interval}" == (
+        "-0.01 [-0.05, +0.02], -1.2% [-5.0%, 2.0%], -0.012 [-0.050, 0.020]"
+    )
+    assert f"{metrics.Interval(0.5):.1%}" == "50.0%"
+
+
+def test_the_mean_of_samples_is_surer_than_each_of_them(rng: np.random.Generator) -> None:
+    speakers = np.repeat(np.arange(20), 10)
+    values = rng.normal(size=(4, 20))[:, speakers]
+    samples = [metrics.Sample(lambda rows, v=v: float(v[rows].mean()), list(speakers)) for v in values]
+    alone = [metrics.bootstrap_mean([sample]) for sample in samples]
+    together = metrics.bootstrap_mean(samples)
+    assert together.value == pytest.approx(np.mean([interval.value for interval in alone]))
+    assert together.high - together.low < 0.7 * np.mean([interval.high - interval.low for interval in alone])
+    # Two speakers are too few to tell how speakers differ.
+    few = metrics.Sample(lambda rows: float(rows.mean()), [1, 1, 2])
+    assert np.isnan(metrics.bootstrap_mean([few]).low)
+    assert metrics.bootstrap_mean([few, samples[0]]).low < metrics.bootstrap_mean([few, samples[0]]).high

@@ -9,13 +9,23 @@ import pytest
 
 pytest.importorskip("pyroomacoustics", reason="the tools belong to the [train] extra")
 
-from realtime_ser.stages.model import models_folder
+from realtime_ser.stages.model import load_model, models_folder
 from tools.answers import ask
 from tools.corpora import load
+from tools.evaluate import card_with
 from tools.listen import as_is
 from tools.splits import HELD_OUT_KEYWORD, crema_d_validation
 
 MODELS = sorted(folder.name for folder in models_folder().iterdir())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_card_ends_with_all_figures_of_the_evaluation(name: str) -> None:
+    card = (models_folder() / name / "card.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "evaluation" / f"{name}.md").read_text(encoding="utf-8")
+    assert load_model(name).sha256 in page
+    assert card == card_with(card, page)
+    assert "![](" not in card
 
 
 @pytest.mark.slow

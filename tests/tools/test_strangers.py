@@ -42,19 +42,18 @@ def test_abstaining_is_no_alarm() -> None:
 
 
 def test_what_the_corpus_cannot_be_is_no_answer_and_silence_is_wrong() -> None:
-    row = outside(
-        answers(
-            [
-                ("neutral", "fearful", None),
-                ("happy", "happy", "happy"),
-                ("sad", None, None),
-                ("angry", "angry", "angry"),
-            ]
-        )
+    said = answers(
+        [
+            ("neutral", "fearful", None),
+            ("happy", "happy", "happy"),
+            ("sad", None, None),
+            ("angry", "angry", "angry"),
+        ]
     )
+    row = outside(said)
     # Forced among the four of the corpus the first, even among them, counts as neutral.
     assert row[2] == 4
-    assert mean_of_four([row]) == pytest.approx(0.75)
+    assert mean_of_four([said]).value == pytest.approx(0.75)
     assert row[5] == "1.00, 1.00, 0.00, 1.00"
 
 
