@@ -122,10 +122,10 @@ def steadiness(validation: Sequence[Clip], model: str) -> Lines:
         smooth = next((e.end_s for e in after if e.label == "angry"), None)
         if raw is not None and smooth is not None:
             waits.append(smooth - raw)
-    shown_, raw_, minutes = np.array(counts).T
+    *changes, minutes = np.array(counts).T
     trace, windows = (
         metrics.bootstrap(lambda r, n=n: float(n[r].sum() / minutes[r].sum()), list(by_speaker))  # type: ignore[misc]
-        for n in (shown_, raw_)
+        for n in changes
     )
     steady = (
         f"Clips of one speaker and one emotion in a row ({minutes.sum():.0f} minutes scored): "

@@ -109,7 +109,7 @@ def test_a_cough_bursts_and_dies_away(number: int) -> None:
 
 
 def test_most_coughs_end_with_a_voice() -> None:
-    """The periodic part is what a pitch period later is still the same."""
+    """Whose spectrum has lines, as breath's has not."""
     voiced = 0
     for number in range(12):
         end = degrade.cough(np.random.default_rng(number))[RATE_HZ * 5 // 16 : RATE_HZ * 7 // 16].astype(np.float64)
