@@ -139,9 +139,3 @@ def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats,
 def cross_entropy(posteriors: Floats, targets: Floats) -> float:
     """Mean of -Σ target log posterior, in nats."""
     return float(-np.mean(np.sum(targets * np.log(np.maximum(posteriors, 1e-12)), axis=1)))
-
-
-def largest_share(guess: Ints) -> float:
-    """Of the most frequent class among what was scored."""
-    scored = guess[guess >= 0]
-    return float(np.bincount(scored).max() / len(scored)) if len(scored) else 0.0

@@ -70,11 +70,6 @@ def test_cross_entropy_of_the_truth_itself_is_its_entropy() -> None:
     assert metrics.cross_entropy(targets, targets) == pytest.approx(np.log(2) / 2)
 
 
-def test_largest_share() -> None:
-    assert metrics.largest_share(np.array([2, 2, 1, -1])) == pytest.approx(2 / 3)
-    assert metrics.largest_share(np.array([-1])) == 0
-
-
 def test_an_interval_is_told_as_its_figure_is() -> None:
     interval = metrics.Interval(-0.0123, -0.05, 0.02)
     assert f"{interval:+.2f}, {interval:.1%}, {interval}" == (
