@@ -69,6 +69,9 @@ def live(
     microphone.speaking = lambda: session.speaking
     problems: deque[Notice] = deque(maxlen=100)
     with StopSignals() as signals, ExitStack() as stack:
+        with signals.waiting():
+            microphone.open()  # before the files: one that refuses leaves them as they were
+        stack.callback(microphone.close)
         stack.callback(print_late, problems)
         sinks = open_outputs(stack, session, microphone.name, on, run, webhook, osc, lsl, problems.append)
         sinks += open_sinks(stack, session, csv, jsonl, mode, microphone.name, True, problems.append, signals)

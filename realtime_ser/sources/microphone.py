@@ -180,6 +180,8 @@ class Microphone:
         self.speaking: Callable[[], bool] = lambda: True
         """Whether somebody is; if not, there is no hurry, and blocks come half as often."""
         self._stopped = False
+        self._ready: Any = None
+        """A stream that is open, and not yet begun."""
         self._arrived = threading.Event()
         self._heard_s = self._told_s = since_boot_s()
         """Up to when all is heard or lost, counted from `_begun_s`; and while away, up to when the loss is told."""
@@ -205,16 +207,26 @@ class Microphone:
         """End the iteration."""
         self._stopped = True
 
+    def open(self) -> None:
+        """Open the device, so that one that refuses does so now; it is silent until it is iterated over.
+
+        Raises DeviceError.
+        """
+        self._ready = self._granted(self._open)
+
+    def close(self) -> None:
+        """Close a device that was opened and never iterated over."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            self._in_time(ready.close)
+
     def __iter__(self) -> Generator[Block, None, None]:
-        self._heard_s = since_boot_s()
+        if self._ready is None:
+            self.open()
+        stream, self._ready = self._ready, None
         try:
-            stream = _answered(self._open)
-        except self._sounddevice.PortAudioError as error:
-            reason = str(error).splitlines()[0]
-            raise DeviceError(
-                f"{self.name}: cannot be opened ({reason})", "close programs that use it, or choose another --device"
-            ) from None
-        try:
+            self._heard_s = since_boot_s()
+            self._granted(stream.start)
             while True:
                 yield from self._blocks()
                 if self._stopped:
@@ -235,8 +247,17 @@ class Microphone:
             if stream is not None:
                 self._in_time(stream.close)
 
+    def _granted(self, call: Callable[[], T]) -> T:
+        try:
+            return _answered(call)
+        except self._sounddevice.PortAudioError as error:
+            reason = str(error).splitlines()[0]
+            raise DeviceError(
+                f"{self.name}: cannot be opened ({reason})", "close programs that use it, or choose another --device"
+            ) from None
+
     def _open(self) -> Any:
-        stream = self._sounddevice.InputStream(
+        return self._sounddevice.InputStream(
             samplerate=self.rate_hz,
             device=self._found.index,
             channels=self.channels,
@@ -245,8 +266,6 @@ class Microphone:
             latency=_LATENCY_S,
             callback=self._callback,
         )
-        stream.start()
-        return stream
 
     def _blocks(self) -> Iterator[Block]:
         """What arrives, until nothing has for a while."""
@@ -311,7 +330,9 @@ class Microphone:
         self._sounddevice._initialize()
         was = self._found
         self._use(next(d for d in list_inputs() if (d.name, d.host_api) == (was.name, was.host_api)))
-        return self._open()
+        stream = self._open()
+        stream.start()
+        return stream
 
     def _in_time(self, close: Any) -> None:
         """Close what may hang. If it does, the program's end must not wait for PortAudio either."""

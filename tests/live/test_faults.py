@@ -336,3 +336,37 @@ def test_a_full_disk_ends_the_recording_and_not_the_session(running: Server, dis
         (line,) = (line for line in errors.splitlines() if line.startswith(f"realtime-ser: {output}: "))
         assert "the disk is full" in line
     assert "s of audio" in errors
+
+
+REFUSED = """
+import subprocess, sys
+from realtime_ser.cli import main
+from realtime_ser.sources import microphone
+found = microphone.find_input
+def unplugged(wanted):
+    device = found(wanted)
+    subprocess.run(["pactl", "unload-module", "module-null-sink"], check=True)
+    return device
+microphone.find_input = unplugged
+main()
+"""
+"""The program, whose device is gone between being found and being opened."""
+
+
+def test_a_device_that_refuses_costs_one_line_and_no_result_that_was_there(running: Server, tmp_path: Path) -> None:
+    csv, flac = tmp_path / "yesterday.csv", tmp_path / "yesterday.flac"
+    csv.write_text("hours of work")
+    flac.write_bytes(b"more of it")
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, "live", "--csv", str(csv), "--record", str(flac), "--overwrite"],
+        env=running.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    (told,) = done.stderr.splitlines()
+    assert "cannot be opened" in told
+    assert csv.read_text() == "hours of work"
+    assert flac.read_bytes() == b"more of it"
+    assert not csv.with_name("yesterday.csv.json").exists()

@@ -73,6 +73,7 @@ def microphone() -> Microphone:
     source.speaking = lambda: True
     source._arrived = threading.Event()
     source._stopped = False
+    source._ready = None
     source._begun_s = None
     source._heard_s = 0.0
     return source
@@ -161,7 +162,7 @@ def test_a_lost_devices_stream_is_closed_once_though_it_is_quit_while_away(
     microphone: Microphone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[bool] = []
-    stream = SimpleNamespace(close=lambda ignore_errors: closed.append(ignore_errors))
+    stream = SimpleNamespace(start=lambda: None, close=lambda ignore_errors: closed.append(ignore_errors))
     monkeypatch.setattr(microphone, "_open", lambda: stream)
     monkeypatch.setattr(microphone, "_open_again", lambda: None)
     monkeypatch.setattr("realtime_ser.sources.microphone._SILENT_S", 0.0)
@@ -177,7 +178,9 @@ def test_a_stream_that_opened_again_and_delivers_nothing_yet_is_closed_too(
     microphone: Microphone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[int] = []
-    streams = iter([SimpleNamespace(close=lambda ignore_errors, n=n: closed.append(n)) for n in range(9)])
+    streams = iter(
+        [SimpleNamespace(start=lambda: None, close=lambda ignore_errors, n=n: closed.append(n)) for n in range(9)]
+    )
     monkeypatch.setattr(microphone, "_open", lambda: next(streams))
     monkeypatch.setattr(microphone, "_open_again", lambda: next(streams))
     monkeypatch.setattr("realtime_ser.sources.microphone._SILENT_S", 0.5)
