@@ -10,7 +10,7 @@ def devices(as_json: options.Json = False) -> None:
     """List microphones and other inputs, the default one marked."""
     from dataclasses import asdict
 
-    from realtime_ser.sources.microphone import list_inputs, no_microphone
+    from realtime_ser.sources.portaudio import list_inputs, no_microphone
 
     inputs = list_inputs()
     if as_json:

@@ -87,7 +87,8 @@ def examine(device: str | None, model: str | None) -> Iterator[Check]:
     yield _model(model)
     yield _cpu(model)
     try:
-        from realtime_ser.sources.microphone import Microphone, list_inputs, portaudio_version
+        from realtime_ser.sources.microphone import Microphone
+        from realtime_ser.sources.portaudio import list_inputs, portaudio_version
 
         yield Check("PortAudio", "good", portaudio_version())
         inputs = list_inputs()

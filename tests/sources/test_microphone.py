@@ -14,7 +14,8 @@ import pytest
 from realtime_ser.errors import DeviceError
 from realtime_ser.sources import Block, Lost
 from realtime_ser.sources.clock import DeviceClock, SleepWatch
-from realtime_ser.sources.microphone import InputDevice, Microphone, find_input
+from realtime_ser.sources.microphone import Microphone
+from realtime_ser.sources.portaudio import InputDevice, find_input
 from realtime_ser.sources.ring import RingBuffer
 from realtime_ser.stages.monitor import Notice
 
@@ -28,7 +29,8 @@ def python(code: str) -> str:
 
 OPEN = """
 from realtime_ser.errors import DeviceError
-from realtime_ser.sources.microphone import Microphone, list_inputs
+from realtime_ser.sources.microphone import Microphone
+from realtime_ser.sources.portaudio import list_inputs
 try:
     if list_inputs():
         print("there is one")
@@ -214,7 +216,7 @@ DEVICES = [
 def test_a_device_is_found_by_number_name_or_host(
     wanted: int | str | None, index: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("realtime_ser.sources.microphone.list_inputs", lambda: DEVICES)
+    monkeypatch.setattr("realtime_ser.sources.portaudio.list_inputs", lambda: DEVICES)
     assert find_input(wanted).index == index
 
 
@@ -224,6 +226,6 @@ def test_a_device_is_found_by_number_name_or_host(
 def test_what_fits_none_or_several_is_told_with_the_choice(
     wanted: int | str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("realtime_ser.sources.microphone.list_inputs", lambda: DEVICES)
+    monkeypatch.setattr("realtime_ser.sources.portaudio.list_inputs", lambda: DEVICES)
     with pytest.raises(DeviceError, match=told):
         find_input(wanted)
