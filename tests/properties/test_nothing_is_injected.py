@@ -26,7 +26,7 @@ from realtime_ser.events import Alert, Event, Gap, Marker, Measurement, SessionC
 from realtime_ser.printable import printable
 from realtime_ser.sinks.csv import CsvSink
 from realtime_ser.sinks.jsonl import JsonLinesSink
-from realtime_ser.sources import microphone
+from realtime_ser.sources import portaudio
 from realtime_ser.timeline.export import FORMATS, export
 from realtime_ser.timeline.read import read_timeline
 from realtime_ser.timeline.report import report
@@ -264,8 +264,8 @@ def test_a_devices_name_is_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     from realtime_ser.cli.devices import devices
 
     for text in NASTY:
-        named = microphone.InputDevice(0, text, text, 1, 48_000.0, 0.01, True, True)
-        monkeypatch.setattr(microphone, "list_inputs", lambda named=named: [named])
+        named = portaudio.InputDevice(0, text, text, 1, 48_000.0, 0.01, True, True)
+        monkeypatch.setattr(portaudio, "list_inputs", lambda named=named: [named])
         devices(as_json=False)
         shown = capsys.readouterr().out
         assert not UNPRINTABLE.search(shown.replace("\n", "")), text
