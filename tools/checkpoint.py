@@ -71,9 +71,10 @@ def integer_encoder(graph: GraphProto, encoder: Encoder, place: int) -> dict[str
 
 
 def head_of(graph: GraphProto, place: int) -> dict[str, Tensor]:
-    """The state of the only head, or of the one at `place`."""
+    """The state of the only head, of the one at `place`, or of a model's own beside what `tools.train_head` taught."""
     named, inner = constants_of(graph), matrices_of(graph)[2 * place : 2 * place + 2]
-    prefix = f"head.heads.{place}." if f"head.heads.{place}.classify.bias" in named else "head."
+    prefixes = (f"head.heads.{place}.", "head.own.", "head.")
+    prefix = next((p for p in prefixes if f"{p}classify.bias" in named), "head.")
     state = {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
     return state | {"attend.0.weight": inner[0], "attend.2.weight": inner[1]}
 

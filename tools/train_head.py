@@ -1,7 +1,7 @@
 """Beside a finished model's head networks on statistics: `python -m tools.train_head RUN/model CONFIG --run RUN …`.
 
-Its encoder and its head stay as they are; what is new (`tools/pooled.py`) learns in minutes on two cores. Same seed and
-config, same head.
+Its encoder and its head stay as they are; what is new (`tools/pooled.py`) learns in minutes on two cores, and takes the
+place of such networks if it has some. Same seed and config, same head.
 """
 
 from __future__ import annotations
@@ -147,8 +147,13 @@ def taught(recorded: Lesson, degraded: Lesson, how: dict[str, Any]) -> tuple[Net
     return Networks(*scales[0], on_embeddings), Networks(*scales[1], *on_frames, [gate])
 
 
-def frames_beside(encoder: onnx.ModelProto, contract: dict[str, Any]) -> onnx.ModelProto:
-    """The encoder with `tools.pooled.beside` behind each embedding, and another contract."""
+def has_frames_beside(encoder: onnx.ModelProto) -> bool:
+    """Whether it is one of `frames_beside`."""
+    return any("heard" in node.output for node in encoder.graph.node)
+
+
+def frames_beside(encoder: onnx.ModelProto) -> onnx.ModelProto:
+    """The encoder with `tools.pooled.beside` behind each embedding."""
     for node in encoder.graph.node:
         node.output[:] = ["heard" if name == "embeddings" else name for name in node.output]
     mean = np.full((N_MELS, 1), 1 / N_MELS, np.float32)
@@ -177,9 +182,7 @@ def frames_beside(encoder: onnx.ModelProto, contract: dict[str, Any]) -> onnx.Mo
     encoder.graph.node.append(helper.make_node("Concat", joined, ["embeddings"], axis=2))
     for output in encoder.graph.output:
         if output.name == "embeddings":
-            output.type.tensor_type.shape.dim[2].dim_value = contract["dim"]
-    del encoder.metadata_props[:]
-    helper.set_model_props(encoder, {CONTRACT_KEY: json.dumps(contract)})
+            output.type.tensor_type.shape.dim[2].dim_value += BESIDE
     return encoder
 
 
@@ -209,7 +212,7 @@ def main(
     contract = json.loads(given.metadata_props[0].value)
     if contract["labels"] != labels:
         raise typer.BadParameter(f"{start} has other labels than {config}")
-    dim = contract["dim"]
+    dim = contract["dim"] - (BESIDE if has_frames_beside(given) else 0)
     own = Head(dim, len(labels))
     try:
         own.load_state_dict(head_of(onnx.load(start / "head.onnx").graph, 0), strict=False)
@@ -225,7 +228,7 @@ def main(
     # The encoder, and what it gives of crops as they were recorded and of as many degraded.
     contract |= {name: settings[name] for name in ("id", "licence")}
     contract |= {"dim": dim + BESIDE, "trained_on": list(per_epoch)}
-    encoder = frames_beside(given, contract | {"kind": "encoder"})
+    encoder = given if has_frames_beside(given) else frames_beside(given)
     options = SessionOptions()
     options.intra_op_num_threads = threads
     session = InferenceSession(encoder.SerializeToString(), options)

@@ -204,9 +204,14 @@ def test_a_model_gets_networks_on_statistics_beside_its_head(tree: Path) -> None
     others = np.stack([after, after[::-1], np.roll(after, 3, axis=0)])
     np.testing.assert_array_equal(model.head().push(others)[0], posteriors)  # alone or in a batch
 
-    # What has such a head already is no start for another.
+    # What has such networks already gets others in their place.
+    train_head.main(tree / "head" / "model", config, corpora, tree / "more", splits, cache, threads=1)
+    for name in ("encoder.onnx", "head.onnx"):
+        assert (tree / "head" / "model" / name).read_bytes() == (tree / "more" / "model" / name).read_bytes(), name
+
+    (start / "head.onnx").write_bytes((start / "encoder.onnx").read_bytes())
     with pytest.raises(BadParameter, match="has not one attentive head"):
-        train_head.main(tree / "head" / "model", config, corpora, tree / "other", splits, cache, threads=1)
+        train_head.main(start, config, corpora, tree / "other", splits, cache, threads=1)
 
 
 def test_a_run_goes_on_from_one_that_knew_fewer_labels(tree: Path) -> None:
