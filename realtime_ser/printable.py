@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,6 +28,22 @@ def never_fail_on_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # none without a console
             stream.reconfigure(errors="replace")
+
+
+def quieten_libraries() -> None:
+    """Lead what C libraries write to stderr nowhere, and our own lines past that.
+
+    PortAudio and ALSA tell of each attempt to open a lost device in many lines, and of some losses without end; where
+    we tell of it, it is one line.
+    """
+    if sys.platform == "win32":  # no such system there, and a console that takes no bytes
+        return
+    own = os.fdopen(os.dup(sys.stderr.fileno()), "wb", buffering=0)
+    own.name = "<stderr>"
+    sys.stderr = io.TextIOWrapper(own, sys.stderr.encoding, sys.stderr.errors, write_through=True)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def say(line: str, file: TextIO | None = None) -> None:

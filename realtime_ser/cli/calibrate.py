@@ -11,7 +11,7 @@ import typer
 
 from realtime_ser.cli import options
 from realtime_ser.errors import SourceError, UsageError
-from realtime_ser.printable import plain_console, printable, say
+from realtime_ser.printable import plain_console, printable, quieten_libraries, say
 
 if TYPE_CHECKING:
     from realtime_ser.sources import Source
@@ -55,6 +55,8 @@ def calibrate(
     session = Session(model)
     if "neutral" not in session.labels:
         raise UsageError(f"{session.model.contract.model_id} has no label neutral", "use another --model")
+    if not recording:
+        quieten_libraries()
     source: Source = FileSource(recording, 0.1) if recording else Microphone(options.device_of(device))
     console = plain_console(stderr=True)
     if not recording:

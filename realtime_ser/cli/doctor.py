@@ -12,7 +12,7 @@ import typer
 
 from realtime_ser.cli import options
 from realtime_ser.errors import DeviceError, RealtimeSerError
-from realtime_ser.printable import plain_console, say, say_json
+from realtime_ser.printable import plain_console, quieten_libraries, say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +63,7 @@ def doctor(
     as_json: options.Json = False,
 ) -> None:
     """Check PortAudio, microphone, level, noise, model and CPU; ten seconds, of which you speak seven."""
+    quieten_libraries()
     checks = []
     for check in examine(device, model):
         checks.append(check)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Annotated
 import typer
 
 from realtime_ser.cli import options
+from realtime_ser.printable import quieten_libraries
 
 _MOST_BLOCKS = 1000
 """Of audio that wait for the disk: four minutes."""
@@ -43,7 +41,7 @@ def live(
 ) -> None:
     """Analyse the microphone. No audio is sent, and none stored without --record."""
     options.tell_loading()
-    _quieten_libraries()
+    quieten_libraries()
     from realtime_ser.cli.stream import (
         Pace,
         close_later,
@@ -85,18 +83,3 @@ def live(
             close_later(stack, recording)
         code = stream(microphone, session, sinks, view, pace, signals, duration, recording, problems)
     raise typer.Exit(code)
-
-
-def _quieten_libraries() -> None:
-    """Lead what C libraries write to stderr nowhere, and our own lines past that.
-
-    PortAudio and ALSA tell of each attempt to open a lost device in many lines, across the dashboard; it tells in one.
-    """
-    if sys.platform == "win32":  # no such system there, and a console that takes no bytes
-        return
-    own = os.fdopen(os.dup(sys.stderr.fileno()), "wb", buffering=0)
-    own.name = "<stderr>"
-    sys.stderr = io.TextIOWrapper(own, sys.stderr.encoding, sys.stderr.errors, write_through=True)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import sys
 import threading
@@ -176,7 +177,8 @@ def answered(call: Callable[[], T], limit_s: float = _ANSWER_S) -> T:
 
 def leave_without_portaudio() -> None:
     """A PortAudio that hangs must not keep the program from ending, nor from saying why."""
-    if "sounddevice" in sys.modules:
-        atexit.unregister(sys.modules["sounddevice"]._exit_handler)
+    if (sounddevice := sys.modules.get("sounddevice")) is not None:
+        atexit.unregister(sounddevice._exit_handler)
+        ctypes.CDLL(sounddevice._libname)  # for good: Python unloads it at its end, from under the thread that hangs
     if _own_stderr is not None:
         os.dup2(_own_stderr, 2)
