@@ -30,8 +30,13 @@ def _full_scale(samples: NDArray[np.floating]) -> Samples:
 
 
 def gain(samples: Samples, gain_db: float) -> Samples:
-    """Louder or quieter, limited at full scale."""
-    return _full_scale(samples * 10 ** (gain_db / 20))
+    """Louder or quieter; nothing limits it, as in a recording in floating point."""
+    return (samples * 10 ** (gain_db / 20)).astype(np.float32)
+
+
+def overdrive(samples: Samples, gain_db: float) -> Samples:
+    """Louder, limited at full scale, as a microphone turned up too far."""
+    return _full_scale(gain(samples, gain_db))
 
 
 def clip_peaks(samples: Samples, over_db: float) -> Samples:

@@ -1,12 +1,12 @@
 """Score a shipped model through its ONNX files and the streaming `Session`.
 
-`python -m tools.evaluate ser-base --corpora DIR --sibling runs/base-without-x -o docs/evaluation`
+`python -m tools.evaluate ser-base --corpora DIR -o docs/evaluation`
 
 Every clip is a session of its own, pushed in blocks of 100 ms; its scores are those of `analyze --rows file`. A clip
-in which the gate hears no speech, or too little, counts as wrong. Intervals: 95%, bootstrap over speakers. A sibling is
-a run of the same recipe that left something out (`tools.train --leave-out`): it is measured on just that. A `--seed`
-is a run that differs in the seed of its last training alone. Both have their exported model in `model/`. `--test` is
-for once: the speakers that nobody has looked at, of whoever has all of CREMA-D.
+in which the gate hears no speech, or too little, counts as wrong. Intervals: 95%, bootstrap over speakers. Siblings
+(`tools/siblings.py`), runs of the same recipe that left something out, are measured on just that; those that left out
+nothing are other seeds of the last training. `--test` is for once: the speakers that nobody has looked at, of whoever
+has all of CREMA-D.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tools.corpora import COMMANDS, LABELS, NOISE_CORPUS, PROMPTS, Clip, crema_d
 from tools.degrade import Samples
 from tools.listen import Condition, as_is, conditions, session_events
 from tools.prepare import noise_paths, read_mono
+from tools.siblings import SIBLINGS, siblings_of
 from tools.speed import speed
 from tools.splits import HELD_OUT_KEYWORD, HELD_OUT_VOICES, SPLITS, crema_d_train, crema_d_validation
 from tools.strangers import OUTSIDE_HEADER, alarms, mean_of_four, outside, seeds_report, siblings_report, trust
@@ -270,15 +271,13 @@ def main(
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
     output: Annotated[Path, typer.Option("-o", help="Folder for the tables (Markdown) and pictures.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
-    sibling: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe that left something out.")] = None,
-    seed: Annotated[list[Path] | None, typer.Option(help="Runs of the recipe with other seeds.")] = None,
+    siblings: Annotated[Path, typer.Option(help="Folder with a folder of other runs for each model.")] = SIBLINGS,
     test: Annotated[bool, typer.Option("--test", help="CREMA-D's test speakers, for a last figure.")] = False,
 ) -> None:
     """Write the tables and pictures, and the tables behind the model's card."""
     loaded = load_model(model)
     labels, trained_on = loaded.contract.labels, loaded.contract.trained_on
-    if test and (sibling or seed):
-        sys.exit("--test measures the shipped model alone")
+    others = [] if test else siblings_of(loaded.contract.model_id, siblings)
     strangers = [n for n in STRANGERS if n not in trained_on]
     for corpus in ("CREMA-D", *strangers, COMMANDS, PROMPTS, NOISE_CORPUS):
         if not (corpora / corpus).is_dir():
@@ -303,11 +302,10 @@ def main(
         sys.exit(f"{corpora / 'CREMA-D'}: has no clip of a {who} speaker")
     six = [label for label in labels if label in {c.emotion for c in validation}]
     whole = ask(validation, model, as_is, f"CREMA-D {who}")
-    beside = "".join(f" --sibling {run}" for run in sibling or ()) + "".join(f" --seed {run}" for run in seed or ())
     lines = [
         f"# Evaluation of {loaded.contract.model_id}",
         "",
-        f"`python -m tools.evaluate {model}{beside}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; "
+        f"`python -m tools.evaluate {model}`, sha256 `{loaded.sha256}`. Through `Session`, one a clip; "
         "intervals are 95%, bootstrap over speakers where it says no other; the model is of one seed.",
         "",
         f"## CREMA-D, {who} speakers, six classes",
@@ -320,7 +318,7 @@ def main(
         lines += ["", "## Corpora never seen", "", "By this very model.", *table(OUTSIDE_HEADER, rows),
                   "", f"Mean of the four-class UARs: **{mean_of_four(foreign)}** (chance 0.25).",
                   *trust(whole, foreign)]  # fmt: skip
-    lines += siblings_report(sibling or [], whole, six, load_one, validation)
+    lines += siblings_report(others, whole, six, load_one, validation)
     commands = ask([c for c in load_one(COMMANDS) if c.text == HELD_OUT_KEYWORD], model, as_is, "commands")
     lines += ["", "## Neutral commands into people's own microphones", "",
               f'Other keywords were trained on, "{HELD_OUT_KEYWORD}" not. {alarms(commands)}']  # fmt: skip
@@ -331,8 +329,8 @@ def main(
     for voice in sorted({(c.speaker, c.language) for c in prompts}):
         answers = ask([c for c in prompts if (c.speaker, c.language) == voice], model, as_is, voice[0])
         lines += ["", f"{voice[0].partition('/')[2]} ({voice[1]}), {alarms(answers)}"]
-    if seed:
-        lines += seeds_report(whole, commands, foreign, seed, six)
+    if seeds := [other for other in others if not other.left_out]:
+        lines += seeds_report(whole, commands, foreign, seeds, six)
     lines += ["", "## After seconds of speech", "",
               f"CREMA-D, {who} speakers; clips end so long after speech began.",
               *after_seconds(validation, model, six, whole, picture("seconds"))]  # fmt: skip

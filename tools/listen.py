@@ -158,6 +158,7 @@ def conditions(noises: Sequence[Path], voices: Sequence[Path]) -> dict[str, Cond
     found["low-pass, 2 kHz"] = partial(changed, how=degrade.filter_band, high_hz=2000)
     found["high-pass, 500 Hz"] = partial(changed, how=degrade.filter_band, low_hz=500)
     found["clipped 12 dB below the peak"] = partial(changed, how=degrade.clip_peaks, over_db=12)
-    found["gain +12 dB (full scale limits)"] = partial(changed, how=degrade.gain, gain_db=12)
+    found["gain +12 dB, full scale limits"] = partial(changed, how=degrade.overdrive, gain_db=12)
+    found["gain +12 dB"] = partial(changed, how=degrade.gain, gain_db=12)
     found["gain -12 dB"] = partial(changed, how=degrade.gain, gain_db=-12)
     return found

@@ -1,6 +1,6 @@
 """What `--denoise` and `--profile` do to the scores: `docs/evaluation/options.md`.
 
-`python -m tools.options --corpora DIR --sibling RUN … -o docs/evaluation`
+`python -m tools.options --corpora DIR -o docs/evaluation`
 
 Both decide defaults, so both go through the streaming session. Noise suppression: CREMA-D's validation speakers in
 noise cut from recordings that training has not used. Profiles: of each speaker with four neutral clips and more, half
@@ -29,6 +29,7 @@ from tools import metrics
 from tools.corpora import FOUR, Clip, load
 from tools.listen import Heard, as_is, hear, hear_all, processes, with_noise
 from tools.prepare import noise_paths, read_mono
+from tools.siblings import siblings_of
 from tools.splits import SPLITS, crema_d_validation
 
 PROFILE_S = 20.0
@@ -156,7 +157,6 @@ def denoise_table(clips: Sequence[Clip], noises: Sequence[Path], model: str) -> 
 
 def main(
     corpora: Annotated[Path, typer.Option(help="Folder that holds the corpora by name.")],
-    sibling: Annotated[list[Path], typer.Option(help="A run that left corpora out.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for options.md.")],
     splits: Annotated[Path, typer.Option(help="Folder with the split files.")] = SPLITS,
     model: Annotated[str, typer.Option(help="A bundled model's name.")] = "ser-research",
@@ -165,10 +165,10 @@ def main(
     validation = crema_d_validation(splits)
     clips = [c for c in load(corpora, splits, ["CREMA-D"]) if c.speaker in validation]
     groups = [(model, speakers(clips, load_model(model).contract.labels))]
-    for run in sibling:
-        theirs = str(run / "model")
-        left_out = [name for name in (run / "left_out.txt").read_text().split() if (corpora / name).is_dir()]
-        groups.append((theirs, speakers(load(corpora, splits, left_out), load_model(theirs).contract.labels)))
+    for sibling in siblings_of(model):
+        left_out = [name for name in sibling.left_out if (corpora / name).is_dir()]
+        theirs = speakers(load(corpora, splits, left_out), load_model(sibling.model).contract.labels)
+        groups.append((sibling.model, theirs))
     lines = ["# What options do to the scores", "", (__doc__ or "").split("\n\n", 2)[2].strip(), ""]
     lines += ["## --profile", "", *profile_table(groups), ""]
     lines += ["## --denoise", "", *denoise_table(clips, noise_paths(corpora, evaluation=True), model), ""]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from tools import metrics
 from tools.answers import Answers, ask
 from tools.corpora import COMMANDS, FOUR, Clip
 from tools.listen import as_is
+from tools.siblings import Sibling
 from tools.splits import HELD_OUT_KEYWORD
 from tools.tables import Lines, table
 
@@ -104,7 +104,7 @@ def besides(left_out: Sequence[str], named: Sequence[str]) -> str:
     return f" (and without {', '.join(others)})" if others else ""
 
 
-def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str], load_: Callable[[str], list[Clip]],
+def siblings_report(siblings: Sequence[Sibling], whole: Answers, six: Sequence[str], load_: Callable[[str], list[Clip]],
                     validation: Sequence[Clip]) -> Lines:  # fmt: skip
     """What runs that left something out say of strangers: corpora, sentences, commands."""
     corpora_rows: list[list[object]] = []
@@ -112,9 +112,8 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
     commands: Lines = []
     known = {c.text for c in validation}
     strangers: dict[str, Answers] = {}
-    for run in siblings:
-        left_out = (run / "left_out.txt").read_text().split("\n")[:-1]
-        model = str(run / "model")
+    for sibling in siblings:
+        left_out, model = sibling.left_out, sibling.model
         texts = [name for name in left_out if name in known]
         for name in left_out:
             if name == COMMANDS:
@@ -143,7 +142,7 @@ def siblings_report(siblings: Sequence[Path], whole: Answers, six: Sequence[str]
 
 
 def seeds_report(
-    clips: Answers, commands: Answers, foreign: Sequence[Answers], seeds: Sequence[Path], six: Sequence[str]
+    clips: Answers, commands: Answers, foreign: Sequence[Answers], seeds: Sequence[Sibling], six: Sequence[str]
 ) -> Lines:
     """What chance makes of the recipe, by what the shipped model says of validation clips and of neutral commands.
 
@@ -152,7 +151,7 @@ def seeds_report(
     said = [("the shipped model", clips, commands, foreign)]
     for run in seeds:
         own, neutral, *others = (
-            ask(answers.clips, str(run / "model"), as_is, run.name) for answers in (clips, commands, *foreign)
+            ask(answers.clips, run.model, as_is, run.name) for answers in (clips, commands, *foreign)
         )
         said.append((run.name, own, neutral, others))
     uars = [own.uar(six) for _, own, _, _ in said]

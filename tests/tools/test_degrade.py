@@ -40,9 +40,13 @@ def test_noise_has_the_ratio_asked_for(voice: NDArray[np.float32], snr_db: float
     assert power_db(voice) - power_db(added) == pytest.approx(snr_db, abs=0.3)
 
 
-def test_gain_is_limited_at_full_scale(voice: NDArray[np.float32]) -> None:
-    assert power_db(degrade.gain(voice, -12)) == pytest.approx(power_db(voice) - 12, abs=1e-3)
-    assert np.abs(degrade.gain(voice, 60)).max() == 1
+@pytest.mark.parametrize("gain_db", [-12, 60])
+def test_nothing_limits_a_gain(voice: NDArray[np.float32], gain_db: float) -> None:
+    assert power_db(degrade.gain(voice, gain_db)) == pytest.approx(power_db(voice) + gain_db, abs=1e-3)
+
+
+def test_what_is_turned_up_too_far_is_limited_at_full_scale(voice: NDArray[np.float32]) -> None:
+    assert np.abs(degrade.overdrive(voice, 60)).max() == 1
 
 
 def test_clipping_cuts_the_peaks_alone(voice: NDArray[np.float32]) -> None:

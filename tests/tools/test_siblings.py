@@ -1,7 +1,8 @@
-"""Runs kept beside the shipped models, so that what is said of strangers can be heard again without training."""
+"""What the models are measured beside: it has heard nothing of what it is to answer for, and knows strangers."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +10,44 @@ import pytest
 
 pytest.importorskip("pyroomacoustics", reason="the tools belong to the [train] extra")
 
-from realtime_ser.stages.model import load_model
+import typer
+
+from realtime_ser.stages.model import load_model, models_folder
 from tools.answers import ask
-from tools.corpora import FOUR, load
+from tools.corpora import COMMANDS, FOUR, load
 from tools.listen import as_is
+from tools.siblings import Sibling, siblings_of
 from tools.strangers import mean_of_four
 
-KEPT = Path(__file__).parents[2] / "docs" / "evaluation" / "siblings"
-RUNS = sorted(told.parent for told in KEPT.glob("*/*/left_out.txt"))
-SIBLINGS = [run for run in RUNS if run.name.startswith("without-")]
+KEPT = [(model.name, kept) for model in sorted(models_folder().iterdir()) for kept in siblings_of(model.name)]
+WITHOUT_A_CORPUS = [kept for _, kept in KEPT if kept.left_out and COMMANDS not in kept.left_out]
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
-def test_it_has_heard_all_that_the_shipped_model_heard_but_what_it_is_named_for(run: Path) -> None:
-    own, shipped = load_model(run / "model").contract, load_model(run.parent.name).contract
-    left_out = (run / "left_out.txt").read_text().split()
-    assert run.name == "without-" + "-".join(left_out) or (run.name.startswith("seed-") and not left_out)
+@pytest.mark.parametrize(("model", "sibling"), KEPT, ids=[f"{model} {kept.name}" for model, kept in KEPT])
+def test_it_has_heard_all_that_the_model_heard_but_what_it_left_out(model: str, sibling: Sibling) -> None:
+    own, shipped = load_model(sibling.model).contract, load_model(model).contract
     assert own.labels == shipped.labels
-    assert set(own.trained_on) == set(shipped.trained_on) - set(left_out)
+    assert set(shipped.trained_on) - set(own.trained_on) == set(sibling.left_out) & set(shipped.trained_on)
+    assert sibling.name.startswith("without-" if sibling.left_out else "seed-")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", SIBLINGS, ids=lambda run: run.name)
-def test_strangers_are_more_to_it_than_one_emotion(run: Path, corpora: Path, splits: Path) -> None:
-    clips = [c for c in load(corpora, splits, (run / "left_out.txt").read_text().split()) if c.emotion in FOUR]
-    answers = ask(clips[::5], str(run / "model"), as_is, run.name)
+@pytest.mark.parametrize("sibling", WITHOUT_A_CORPUS, ids=lambda kept: kept.name)
+def test_strangers_are_more_to_it_than_one_emotion(sibling: Sibling, corpora: Path, splits: Path) -> None:
+    clips = [c for c in load(corpora, splits, list(sibling.left_out)) if c.emotion in FOUR]
+    answers = ask(clips[::5], sibling.model, as_is, sibling.name)
     assert mean_of_four([answers]).value > 0.3  # chance is 0.25
     said = np.bincount(answers.guess(FOUR) + 1)[1:] / len(answers.clips)
     assert said.max() < 0.6
+
+
+def test_what_heard_what_it_is_said_to_have_left_out_is_refused(tmp_path: Path) -> None:
+    sibling = tmp_path / "some-model" / "without-TESS"
+    shutil.copytree(models_folder() / "ser-research", sibling / "model")
+    (sibling / "left_out.txt").write_text("TESS\n")
+    with pytest.raises(typer.BadParameter, match="without-TESS has heard TESS"):
+        siblings_of("some-model", tmp_path)
+
+
+def test_a_model_without_siblings_has_none() -> None:
+    assert siblings_of("another") == []
