@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 _PATIENCE = 4
 """So many times the speech asked for is waited for it."""
+_LONGEST_LINE = 100
+"""Of the text, in characters: longer ones are hard to read aloud."""
 TEXT = """\
-Most kitchens have a table, a sink and a window. The table stands near the wall, and there are four chairs around it.
-In the morning somebody opens the window, puts water on for tea and takes the bread out of its box. The post comes
-at about ten. On Mondays the bins are put out on the street, on Thursdays they come back. The shop on the corner sells
-milk, apples, newspapers and batteries. It opens at eight and closes at six, with a break of an hour at noon. The bus
+Most kitchens have a table, a sink and a window. The table stands near the wall, and there are four chairs around it. \
+In the morning somebody opens the window, puts water on for tea and takes the bread out of its box. The post comes \
+at about ten. On Mondays the bins are put out on the street, on Thursdays they come back. The shop on the corner sells \
+milk, apples, newspapers and batteries. It opens at eight and closes at six, with a break of an hour at noon. The bus \
 to the station goes every twenty minutes; the last one leaves at a quarter past eleven."""
 
 
@@ -61,7 +63,7 @@ def calibrate(
     console = plain_console(stderr=True)
     if not recording:
         console.print("Read this aloud, as you would to yourself, until the bar is full:\n", style="bold")
-        console.print(TEXT + "\n")
+        console.print(TEXT + "\n", width=min(_LONGEST_LINE, console.width))
     heard: list[list[float]] = []
     hop_s = 0.25
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s")
