@@ -176,7 +176,10 @@ def answered(call: Callable[[], T], limit_s: float = _ANSWER_S) -> T:
 
 
 def leave_without_portaudio() -> None:
-    """A PortAudio that hangs must not keep the program from ending, nor from saying why."""
+    """A PortAudio that hangs must not keep the program from ending, nor from saying why.
+
+    Its thread may go in circles for good when a device vanishes (https://github.com/PortAudio/portaudio/issues/1037).
+    """
     if (sounddevice := sys.modules.get("sounddevice")) is not None:
         atexit.unregister(sounddevice._exit_handler)
         ctypes.CDLL(sounddevice._libname)  # for good: Python unloads it at its end, from under the thread that hangs
