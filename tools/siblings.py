@@ -28,17 +28,19 @@ class Sibling:
 
 
 def siblings_of(model_id: str, folder: Path = SIBLINGS) -> list[Sibling]:
-    """Those of a model, in the order of their names; none if there is no folder of them.
+    """Those of a model, in the order of their names; none if there is no folder of them. Raises as `read_sibling`."""
+    return [read_sibling(told.parent) for told in sorted((folder / model_id).glob("*/left_out.txt"))]
+
+
+def read_sibling(run: Path) -> Sibling:
+    """The one in this folder.
 
     Raises
     ------
     typer.BadParameter
-        If one learned from what it is said to have left out, by what its own contract says.
+        If it learned from what it is said to have left out, by what its own contract says.
     """
-    found = []
-    for told in sorted((folder / model_id).glob("*/left_out.txt")):
-        sibling = Sibling(told.parent.name, str(told.parent / "model"), tuple(told.read_text().split()))
-        if heard := set(sibling.left_out).intersection(load_model(sibling.model).contract.trained_on):
-            raise typer.BadParameter(f"{told.parent} has heard {', '.join(sorted(heard))}, which {told.name} denies")
-        found.append(sibling)
-    return found
+    left_out = tuple((run / "left_out.txt").read_text().split())
+    if heard := set(left_out).intersection(load_model(run / "model").contract.trained_on):
+        raise typer.BadParameter(f"{run} has heard {', '.join(sorted(heard))}, which left_out.txt denies")
+    return Sibling(run.name, str(run / "model"), left_out)

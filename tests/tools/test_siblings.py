@@ -14,26 +14,29 @@ import typer
 
 from realtime_ser.stages.model import load_model, models_folder
 from tools.answers import ask
-from tools.corpora import COMMANDS, FOUR, load
+from tools.corpora import FOUR, load
+from tools.evaluate import STRANGERS
 from tools.listen import as_is
-from tools.siblings import Sibling, siblings_of
+from tools.siblings import SIBLINGS, read_sibling, siblings_of
 from tools.strangers import mean_of_four
 
-KEPT = [(model.name, kept) for model in sorted(models_folder().iterdir()) for kept in siblings_of(model.name)]
-WITHOUT_A_CORPUS = [kept for _, kept in KEPT if kept.left_out and COMMANDS not in kept.left_out]
+KEPT = sorted(told.parent for told in SIBLINGS.glob("*/*/left_out.txt"))
+WITHOUT_A_CORPUS = [run for run in KEPT if run.name.removeprefix("without-") in STRANGERS]
 
 
-@pytest.mark.parametrize(("model", "sibling"), KEPT, ids=[f"{model} {kept.name}" for model, kept in KEPT])
-def test_it_has_heard_all_that_the_model_heard_but_what_it_left_out(model: str, sibling: Sibling) -> None:
-    own, shipped = load_model(sibling.model).contract, load_model(model).contract
+@pytest.mark.parametrize("run", KEPT, ids=lambda run: f"{run.parent.name} {run.name}")
+def test_it_has_heard_all_that_the_model_heard_but_what_it_left_out(run: Path) -> None:
+    sibling = read_sibling(run)
+    own, shipped = load_model(sibling.model).contract, load_model(run.parent.name).contract
     assert own.labels == shipped.labels
     assert set(shipped.trained_on) - set(own.trained_on) == set(sibling.left_out) & set(shipped.trained_on)
     assert sibling.name.startswith("without-" if sibling.left_out else "seed-")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sibling", WITHOUT_A_CORPUS, ids=lambda kept: kept.name)
-def test_strangers_are_more_to_it_than_one_emotion(sibling: Sibling, corpora: Path, splits: Path) -> None:
+@pytest.mark.parametrize("run", WITHOUT_A_CORPUS, ids=lambda run: run.name)
+def test_strangers_are_more_to_it_than_one_emotion(run: Path, corpora: Path, splits: Path) -> None:
+    sibling = read_sibling(run)
     clips = [c for c in load(corpora, splits, list(sibling.left_out)) if c.emotion in FOUR]
     answers = ask(clips[::5], sibling.model, as_is, sibling.name)
     assert mean_of_four([answers]).value > 0.3  # chance is 0.25
