@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from realtime_ser._librosa import load_librosa
-from realtime_ser.errors import TimelineError
+from realtime_ser.errors import SettingsError, TimelineError
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.sources.file import FileSource
 from realtime_ser.stages.resample import Resampler
@@ -41,6 +42,7 @@ def listen(path: Path, timeline: Timeline) -> Sound:
 
     Or if the timeline holds several; SourceError if it cannot be read, SettingsError if Matplotlib is not installed.
     """
+    need_matplotlib()
     if (n := len(set(timeline.file))) > 1:
         raise TimelineError(f"{timeline.path}: holds {n} recordings", "analyse the one to hear by itself")
     source = FileSource(path)
@@ -54,6 +56,12 @@ def listen(path: Path, timeline: Timeline) -> Sound:
     step = max(RATE_HZ // 100, len(samples) // _MOST_COLUMNS)
     pitch_hz = _pitch(samples, step) if duration_s <= _LONGEST_PITCH_S else None
     return Sound(mp3.getvalue(), _spectrogram(samples, step), pitch_hz, step / RATE_HZ, duration_s)
+
+
+def need_matplotlib() -> None:
+    """Raises SettingsError if it is not installed."""
+    if find_spec("matplotlib") is None:
+        raise SettingsError("matplotlib is not installed", "pip install 'realtime-ser[report]'")
 
 
 def check_length(path: Path, duration_s: float, timeline: Timeline) -> None:

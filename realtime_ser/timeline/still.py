@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from realtime_ser.errors import SettingsError, SinkError
+from realtime_ser.errors import SinkError
 from realtime_ser.timeline.colours import colours_of
 from realtime_ser.timeline.names import short_names
 from realtime_ser.timeline.read import Floats, Timeline
 from realtime_ser.timeline.segments import Lane, lanes
-from realtime_ser.timeline.sound import Sound
+from realtime_ser.timeline.sound import Sound, need_matplotlib
 
 _MOST_STEPS = 1_400
 """As many as the panels have pixels."""
@@ -32,10 +32,9 @@ def draw_still(timeline: Timeline, path: Path, sound: Sound | None = None) -> No
     SinkError
         If the path cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SettingsError("matplotlib is not installed", "pip install 'realtime-ser[report]'") from None
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
     found = lanes(timeline)
     rows = [(lane, kind) for lane in found for kind in ("band", "lines", "affect")]
     if found and sound is not None:
