@@ -55,7 +55,7 @@ class GateSettings:
 
     aggressiveness: int = 0
     """webrtcvad's mode, 0 (lets most through) to 3. It only wakes the detector, which decides."""
-    onset_ms: int = 140
+    onset_ms: int = 100
     """Speech begins once this much of the last `onset_window_ms` is speech."""
     onset_window_ms: int = 200
     hangover_ms: int = 600

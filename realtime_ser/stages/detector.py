@@ -20,11 +20,18 @@ BANDS = 32
 CONTEXT_FRAMES = 25
 _BLOCK_FRAMES = 5
 _FLOOR_BLOCKS = 20
+_DROWNED_DB = 45.0
+"""What lies this far under the loudest frame of the last 2 s counts for nothing: the network learned from rooms that
+are about so noisy, and over digital silence took dogs for speech and shouts for dogs (docs/model.md)."""
 
 
 def detector_path() -> Path:
     """Where the network lies (made by `tools/train_gate.py`)."""
     return Path(__file__).parent.parent / "data" / "gate.onnx"
+
+
+def _db(power: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 10 * np.log10(np.maximum(power, POWER_FLOOR))
 
 
 @cache
@@ -33,31 +40,34 @@ def _session() -> onnxruntime.InferenceSession:
 
 
 @cache
-def _taper_and_filters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of shape (640,) and (321, 32); the same for all streams."""
+def _taper_and_filters() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Of shape (640,) and (321, 32), and what white noise of power 1 has in each band; the same for all streams."""
     taper = np.hanning(2 * FRAME_SAMPLES + 1)[:-1]
     filters = mel_filterbank(RATE_HZ, 2 * FRAME_SAMPLES, BANDS, 60, 7600).astype(np.float64)
-    return taper, np.ascontiguousarray(filters.T) / taper.sum()
+    filters = np.ascontiguousarray(filters.T) / taper.sum()
+    return taper, filters, np.square(taper).sum() * filters.sum(axis=0)
 
 
 class SpectrumContext:
     """20 ms frames → what the network hears: the last 25 mel spectra above the level's and above each band's floor.
 
-    Both are differences in dB, so a gain changes nothing as long as the room is above -75 dBFS and each band of it
-    above -100 dB. Whatever number of frames is pushed at once, each goes through the same arithmetic: products are
-    stacked, as one of another shape would round differently.
+    White noise 45 dB under the loudest frame of the last 2 s is added to spectra and floors. All are differences in dB,
+    so a gain changes nothing as long as the room is above -75 dBFS and each band of it above -100 dB. Whatever number
+    of frames is pushed at once, each goes through the same arithmetic: products are stacked, as one of another shape
+    would round differently.
     """
 
     _last: NDArray[np.float32]
     _rows: NDArray[np.float32]
-    _blocks_db: NDArray[np.float64]
-    """The last of them."""
-    _floor_db: NDArray[np.float64]
+    _levels: NDArray[np.float64]
+    _blocks: NDArray[np.float64]
+    """The last of them: powers, as all of these."""
+    _floor: NDArray[np.float64]
     _begun: NDArray[np.float64]
-    """Powers of the frames of the block that is not complete."""
+    """The frames of the block that is not complete."""
 
     def __init__(self) -> None:
-        self._taper, self._filters = _taper_and_filters()
+        self._taper, self._filters, self._white = _taper_and_filters()
         self.reset()
 
     def push(self, frames: NDArray[np.float32], floors_dbfs: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -68,9 +78,12 @@ class SpectrumContext:
         self._last = samples[-FRAME_SAMPLES:]
         spectrum = np.fft.rfft(overlapping(samples, 2 * FRAME_SAMPLES, FRAME_SAMPLES) * self._taper)
         power = ((np.square(spectrum.real) + np.square(spectrum.imag))[:, None, :] @ self._filters)[:, 0]
-        mel_db = 10 * np.log10(np.maximum(power, POWER_FLOOR))
-        above_band = mel_db - np.minimum(self._band_floors_db(power), mel_db)
-        new = np.concatenate((mel_db - floors_dbfs[:, None], above_band), axis=1, dtype=np.float32)
+        drowned = self._drowned(frames)
+        white = drowned * self._white
+        mel_db = _db(power + white)
+        above_level = mel_db - _db(10 ** (floors_dbfs[:, None] / 10) + drowned)
+        above_band = mel_db - np.minimum(_db(self._band_floors(power) + white), mel_db)
+        new = np.concatenate((above_level, above_band), axis=1, dtype=np.float32)
         rows = np.concatenate((self._rows, new))
         self._rows = rows[len(new) :]
         return overlapping(rows.reshape(-1), CONTEXT_FRAMES * 2 * BANDS, 2 * BANDS)
@@ -78,28 +91,36 @@ class SpectrumContext:
     def reset(self) -> None:
         """Forget everything, as if new."""
         self._last = np.zeros(FRAME_SAMPLES, np.float32)
-        self._blocks_db = np.full((_FLOOR_BLOCKS, BANDS), np.inf)
-        self._floor_db = np.full(BANDS, np.inf)
+        self._levels = np.zeros(_FLOOR_BLOCKS * _BLOCK_FRAMES - 1)
+        self._blocks = np.full((_FLOOR_BLOCKS, BANDS), np.inf)
+        self._floor = np.full(BANDS, np.inf)
         self._begun = np.empty((0, BANDS))
         self._rows = np.zeros((CONTEXT_FRAMES - 1, 2 * BANDS), np.float32)
 
-    def _band_floors_db(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _drowned(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The power of a frame that counts for nothing, at each of them: shape (n, 1)."""
+        levels = np.concatenate((self._levels, np.add.reduce(np.square(frames, dtype=np.float64), axis=1)))
+        self._levels = levels[len(frames) :]
+        loudest = overlapping(levels, len(self._levels) + 1, 1).max(axis=1, keepdims=True)
+        return loudest * (10 ** (-_DROWNED_DB / 10) / FRAME_SAMPLES)
+
+    def _band_floors(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
         """Each band's floor at each frame, or at all of them: its quietest block of the last 2 s."""
         rows = np.concatenate((self._begun, power))
         n_blocks = len(rows) // _BLOCK_FRAMES
         if not n_blocks:
             self._begun = rows
-            return self._floor_db
+            return self._floor
         blocks = rows[: n_blocks * _BLOCK_FRAMES].reshape(n_blocks, _BLOCK_FRAMES, BANDS)
         means = sum(blocks.swapaxes(0, 1)) / _BLOCK_FRAMES
-        quiet_db = np.concatenate((self._blocks_db, 10 * np.log10(np.maximum(means, POWER_FLOOR))))
+        quiet = np.concatenate((self._blocks, means))
         # The floor before the first of these blocks was complete, and after each.
-        last = [np.minimum.reduce(quiet_db[k : k + _FLOOR_BLOCKS]) for k in range(1, n_blocks + 1)]
-        floors_db = np.stack((self._floor_db, *last))
+        last = [np.minimum.reduce(quiet[k : k + _FLOOR_BLOCKS]) for k in range(1, n_blocks + 1)]
+        floors = np.stack((self._floor, *last))
         complete = (np.arange(len(self._begun), len(rows)) + 1) // _BLOCK_FRAMES
         self._begun = rows[n_blocks * _BLOCK_FRAMES :]
-        self._blocks_db, self._floor_db = quiet_db[n_blocks:], floors_db[-1]
-        return floors_db[complete]
+        self._blocks, self._floor = quiet[n_blocks:], floors[-1]
+        return floors[complete]
 
 
 def speech_steps(contexts: NDArray[np.float32]) -> Steps[NDArray[np.float32]]:

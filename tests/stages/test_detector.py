@@ -44,6 +44,16 @@ def test_speech_is_likely_and_its_pauses_are_not(speech: NDArray[np.float32]) ->
     assert ((p >= 0) & (p <= 1)).all()
 
 
+def test_a_room_far_under_the_voice_is_heard_as_silence_is(speech: NDArray[np.float32]) -> None:
+    # A microphone with a noise gate, over nothing and over a room 60 dB under the voice.
+    frames = speech[: len(speech) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES).copy()
+    frames[level_dbfs(frames) < -45] *= 1e-4
+    noise = np.random.default_rng(0).standard_normal(frames.size).astype(np.float32)
+    (_, nothing), (_, room) = (run(frames.reshape(-1) + gain * noise) for gain in (1e-6, 3e-4))
+    assert np.abs(nothing - room).mean() < 0.015
+    assert nothing[level_dbfs(frames) > -25].mean() > 0.9
+
+
 def test_reset_forgets(speech: NDArray[np.float32]) -> None:
     used, fresh = SpectrumContext(), SpectrumContext()
     frames, floors = speech[: 100 * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES), np.full(100, -60.0)
