@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from realtime_ser.settings import RATE_HZ
 from realtime_ser.stages.contract import CONTRACT_KEY, CONTRACT_VERSION, pack_filterbank
 from realtime_ser.stages.features import FeatureSettings, mel_filterbank
+from tools import metrics
 from tools.batches import gather
 from tools.network import (
     CALL_CHUNKS,
@@ -71,21 +72,22 @@ class Posteriors(nn.Module):
 def fit_temperature(
     logits: Sequence[NDArray[np.float32]], heard_s: NDArray[np.float64], truth: NDArray[np.intp]
 ) -> Temperature:
-    """The temperature with which windows of each length are as sure on average as they are often right.
+    """The temperature with the least calibration error on average of windows of each length.
 
-    That of least cross-entropy (Guo et al., 2017) is a compromise between lengths: it left long windows less sure than
-    right. `logits`: for each length those of all clips, (clips, labels); `heard_s`: what each holds, (lengths, clips).
+    That of least cross-entropy (Guo et al., 2017) is a compromise between lengths, that with which windows are as sure
+    on average as they are often right one between levels of confidence (docs/model.md). `logits`: for each length those
+    of all clips, (clips, labels); `heard_s`: what each holds, (lengths, clips).
     """
     x, heard = np.stack(logits), heard_s[:, :, None]
-    right = (x.argmax(axis=2) == truth).mean(axis=1)
+    right = x.argmax(axis=2) == truth
 
-    def gap(temperature: Temperature) -> float:
+    def error(temperature: Temperature) -> float:
         scaled = x / (temperature.long + temperature.short / heard)
-        sure = np.exp(scaled.max(axis=2) - np.logaddexp.reduce(scaled, axis=2)).mean(axis=1)
-        return float(np.square(sure - right).sum())
+        sure = np.exp(scaled.max(axis=2) - np.logaddexp.reduce(scaled, axis=2))
+        return float(np.mean([metrics.expected_calibration_error(*length) for length in zip(sure, right, strict=True)]))
 
     grid = [Temperature(a / 50, b / 50) for a in range(20, 100) for b in range(50)]
-    return min(grid, key=gap)
+    return min(grid, key=error)
 
 
 WINDOWS_S = (1.0, 1.5, 2.0, 3.0)

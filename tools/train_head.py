@@ -144,6 +144,8 @@ def taught(recorded: Lesson, degraded: Lesson, how: dict[str, Any]) -> tuple[Net
     on_frames = [of_emotion(given, 1, how["frames_width"]) for given in (recorded, both)]
     gate = network(both.seen.shape[1], how["gate_width"], 3)
     teach(gate, (both.seen - scales[1][0]) / scales[1][1], of_kind, how)
+    with torch.no_grad():
+        gate[-1].bias[2] += how["elsewhere_log_odds"]  # more of them in use than in its lessons (Saerens et al., 2002)
     return Networks(*scales[0], on_embeddings), Networks(*scales[1], *on_frames, [gate])
 
 

@@ -209,6 +209,14 @@ def test_a_model_gets_networks_on_statistics_beside_its_head(tree: Path) -> None
     for name in ("encoder.onnx", "head.onnx"):
         assert (tree / "head" / "model" / name).read_bytes() == (tree / "more" / "model" / name).read_bytes(), name
 
+    # Where every window counts as one from elsewhere, the share at home means nothing.
+    said = []
+    for at_home in ("0.35", "0.9"):
+        config.write_text(CONFIG + HEAD.replace("odds = 2", "odds = 1e4").replace("[0.35,", f"[{at_home},"))
+        train_head.main(start, config, corpora, tree / at_home, splits, cache, threads=1)
+        said.append(load_model(tree / at_home / "model").head().push(after[None])[0])
+    np.testing.assert_allclose(*said, atol=1e-6)
+
     (start / "head.onnx").write_bytes((start / "encoder.onnx").read_bytes())
     with pytest.raises(BadParameter, match="has not one attentive head"):
         train_head.main(start, config, corpora, tree / "other", splits, cache, threads=1)
@@ -240,6 +248,7 @@ frames_width = 4
 gate_width = 4
 home = "CREMA-D"
 shares = [0.35, 0.65]
+elsewhere_log_odds = 2
 neutral_off = 0.3
 epochs = 1
 crops = 8
