@@ -28,7 +28,7 @@ from tools.corpora import AUDIO_SUFFIXES, NOISE_CORPUS
 
 LINES = (degrade.telephone, degrade.mobile, degrade.voice_message)
 ROOMS = 60
-VERSION = 6
+VERSION = 7
 """Of what follows; a change makes new cache files."""
 
 Frames = NDArray[np.float32]
