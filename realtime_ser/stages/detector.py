@@ -59,12 +59,14 @@ class SpectrumContext:
 
     _last: NDArray[np.float32]
     _rows: NDArray[np.float32]
-    _levels: NDArray[np.float64]
+    _energies: NDArray[np.float64]
+    """Of the frames of the last 2 s but the newest."""
     _blocks: NDArray[np.float64]
-    """The last of them: powers, as all of these."""
+    """The bands' powers in each of the last 2 s."""
     _floor: NDArray[np.float64]
+    """Theirs, a power as well."""
     _begun: NDArray[np.float64]
-    """The frames of the block that is not complete."""
+    """Powers of the frames of the block that is not complete."""
 
     def __init__(self) -> None:
         self._taper, self._filters, self._white = _taper_and_filters()
@@ -91,7 +93,7 @@ class SpectrumContext:
     def reset(self) -> None:
         """Forget everything, as if new."""
         self._last = np.zeros(FRAME_SAMPLES, np.float32)
-        self._levels = np.zeros(_FLOOR_BLOCKS * _BLOCK_FRAMES - 1)
+        self._energies = np.zeros(_FLOOR_BLOCKS * _BLOCK_FRAMES - 1)
         self._blocks = np.full((_FLOOR_BLOCKS, BANDS), np.inf)
         self._floor = np.full(BANDS, np.inf)
         self._begun = np.empty((0, BANDS))
@@ -99,9 +101,9 @@ class SpectrumContext:
 
     def _drowned(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
         """The power of a frame that counts for nothing, at each of them: shape (n, 1)."""
-        levels = np.concatenate((self._levels, np.add.reduce(np.square(frames, dtype=np.float64), axis=1)))
-        self._levels = levels[len(frames) :]
-        loudest = overlapping(levels, len(self._levels) + 1, 1).max(axis=1, keepdims=True)
+        energies = np.concatenate((self._energies, np.add.reduce(np.square(frames, dtype=np.float64), axis=1)))
+        self._energies = energies[len(frames) :]
+        loudest = overlapping(energies, len(self._energies) + 1, 1).max(axis=1, keepdims=True)
         return loudest * (10 ** (-_DROWNED_DB / 10) / FRAME_SAMPLES)
 
     def _band_floors(self, power: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,7 +45,7 @@ def test_speech_is_likely_and_its_pauses_are_not(speech: NDArray[np.float32]) ->
 
 
 def test_a_room_far_under_the_voice_is_heard_as_silence_is(speech: NDArray[np.float32]) -> None:
-    # A microphone with a noise gate, over nothing and over a room 60 dB under the voice.
+    # A microphone with a noise gate, over nothing and over a room 50 dB under the voice.
     frames = speech[: len(speech) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES).copy()
     frames[level_dbfs(frames) < -45] *= 1e-4
     noise = np.random.default_rng(0).standard_normal(frames.size).astype(np.float32)
