@@ -59,6 +59,8 @@ class AugmentSettings:
     """Share of the batches that are mixed up."""
     as_recorded: float = 0.0
     """Share of the batches to which nothing is done at all."""
+    spliced: float = 0.0
+    """Share of the crops, of all batches, that are pieces of two recordings of the speaker's (`tools/batches.py`)."""
 
 
 NOTHING = AugmentSettings(

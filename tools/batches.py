@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tools.augment import FEATURES, NOTHING, AugmentSettings, augment, change_speed, degrade, log_mel, samples_for
+from realtime_ser.settings import RATE_HZ
+from tools.augment import FEATURES, NOTHING, AugmentSettings, augment, change_speed, degrade, draw, log_mel, samples_for
 from tools.corpora import LABELS, UNACTED, Clip, load
 from tools.network import CHUNK_FRAMES
 from tools.prepare import Frames, Speech, frames_of, speech_of, training_noises, training_rooms
@@ -21,6 +22,10 @@ CROP_CHUNKS = (3, 12)
 """Training crops: 0.75 to 3 s."""
 COPY_PASTE = 0.3
 """Probability that a clip shorter than its crop is followed by another of that corpus (Pappagari et al., 2021)."""
+PIECE_S = (0.3, 1.0)
+"""Of a spliced crop."""
+FADE_SAMPLES = 80
+"""5 ms to either side of where two pieces meet."""
 VOTE_WEIGHT = 0.1
 """Share of the raters' votes in a CREMA-D target; the rest is the intended emotion."""
 MIXUP = 0.3
@@ -120,6 +125,32 @@ class Bank:
         cut = self._samples[torch.where(there, index, 0)] * there
         return cut.float() / 2**15, torch.minimum(total, n_samples)
 
+    def splice(self, rows: Tensor, others: Tensor, versions: Tensor, n_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Pieces from anywhere in each clip and in that of `others` (batch,), one behind the other; else as `cut`."""
+        batch, n, device = len(rows), int(n_samples.max()), rows.device
+        start, length = self._places[torch.stack((rows, others), dim=1), versions[:, None]].unbind(dim=2)
+        most = n // int(PIECE_S[0] * RATE_HZ) + 1
+        source = torch.randint(2, (batch, most), device=device)
+        spare = length.gather(1, source)
+        size = torch.minimum((draw(*PIECE_S, spare, batch, most) * RATE_HZ).long(), spare)
+        first = (torch.rand(batch, most, device=device, dtype=torch.float64) * (spare - size + 1)).long()
+        ends = size.cumsum(dim=1).clamp(max=n)
+        begins = functional.pad(ends, (1, 0))
+        # One more, of silence, behind those of clips that are too short for all of the crop.
+        sizes = functional.pad(ends, (0, 1), value=n) - begins
+        shift = functional.pad(start.gather(1, source) + first - begins[:, :-1], (0, 1))
+        shift = shift.flatten().repeat_interleave(sizes.flatten()).view(batch, n)
+        at = torch.arange(n, device=device)
+        total = ends[:, -1]
+        gain = torch.zeros(batch, n + 2 * FADE_SAMPLES, device=device)
+        gain[:, FADE_SAMPLES:-FADE_SAMPLES] = at < total[:, None]
+        row, piece = torch.nonzero(ends < total[:, None], as_tuple=True)
+        around = torch.arange(2 * FADE_SAMPLES, device=device)
+        gain[row[:, None], ends[row, piece, None] + around] = (around - FADE_SAMPLES + 0.5).abs() / FADE_SAMPLES
+        index = (shift + at).clamp(max=len(self._samples) - 1)
+        spliced = self._samples[index] * gain[:, FADE_SAMPLES:-FADE_SAMPLES]
+        return spliced / 2**15, torch.minimum(total, n_samples)
+
 
 def fill_up(frames: Tensor, n_real: Tensor) -> Tensor:
     """Frames behind the real ones become the clip's background: the fifth percentile of each band."""
@@ -146,9 +177,12 @@ class Batches:
         self._per_epoch = per_epoch
         self._by_corpus: dict[str, list[int]] = {name: [] for name in per_epoch}
         self._alike: dict[tuple[str, str | None], list[int]] = {}
+        self._own: dict[tuple[str, str, str | None], list[int]] = {}
+        """Of a speaker's emotion."""
         for i, clip in enumerate(material.clips):
             self._by_corpus[clip.corpus].append(i)
             self._alike.setdefault((clip.corpus, clip.emotion), []).append(i)
+            self._own.setdefault((clip.corpus, clip.speaker, clip.emotion), []).append(i)
 
     def _even(self, sounds: Iterable[NDArray[np.float32]]) -> Tensor:
         """Each repeated to the length of the longest."""
@@ -202,6 +236,13 @@ class Batches:
         behind = np.array([self._behind(i, rng) for i in rows])
         on_device = (torch.from_numpy(a).to(self._device) for a in (rows, versions, behind, needed))
         samples, n_there = self._bank.cut(*on_device)
+        if self._settings.spliced and (hit := np.flatnonzero(rng.random(len(rows)) < self._settings.spliced)).size:
+            others = np.array([self._other(i, rng) for i in rows[hit]])
+            on_device = (torch.from_numpy(a).to(self._device) for a in (rows[hit], others, versions[hit], needed[hit]))
+            spliced, n_spliced = self._bank.splice(*on_device)
+            where = torch.from_numpy(hit).to(self._device)
+            samples[where] = functional.pad(spliced, (0, samples.shape[1] - spliced.shape[1]))
+            n_there[where] = n_spliced
         factors = torch.from_numpy(speed).to(self._device)
         heard = samples[:, :n].clone() if samples.shape[1] >= n else functional.pad(samples, (0, n - samples.shape[1]))
         if sped.any():
@@ -209,6 +250,12 @@ class Batches:
             heard[which] = change_speed(samples[which], factors[which], n)
         real = (n_there / factors - FEATURES.frame_samples) // FEATURES.hop_samples + 1
         return log_mel(degrade(heard, self._rooms, self._noises, s)), real.long().clamp(1, n_frames)
+
+    def _other(self, row: int, rng: np.random.Generator) -> int:
+        """A clip of the same speaker and emotion; where nobody knows who speaks, the same clip."""
+        clip = self._material.clips[row]
+        own = self._own[clip.corpus, clip.speaker, clip.emotion]
+        return row if clip.corpus in UNACTED else own[rng.integers(len(own))]
 
     def _behind(self, row: int, rng: np.random.Generator) -> int:
         """The clip that follows (CopyPaste), or -1."""

@@ -78,6 +78,11 @@ class Sample:
         return np.array([self.figure(np.concatenate([rows[k] for k in some])) for some in drawn])
 
 
+def mean_of(samples: Sequence[Sample]) -> Sample:
+    """The mean of figures of the same rows."""
+    return Sample(lambda rows: float(np.mean([sample.figure(rows) for sample in samples])), samples[0].groups)
+
+
 def bootstrap(
     figure: Callable[[Ints], float], groups: Sequence[Hashable], n: int = BOOTSTRAPS, seed: int = 0
 ) -> Interval:

@@ -165,8 +165,10 @@ def main(
     validation = crema_d_validation(splits)
     clips = [c for c in load(corpora, splits, ["CREMA-D"]) if c.speaker in validation]
     groups = [(model, speakers(clips, load_model(model).contract.labels))]
+    measured: set[str] = set()  # by the first seed of siblings
     for sibling in siblings_of(model):
-        left_out = [name for name in sibling.left_out if (corpora / name).is_dir()]
+        left_out = [name for name in sibling.left_out if (corpora / name).is_dir() and name not in measured]
+        measured.update(left_out)
         theirs = speakers(load(corpora, splits, left_out), load_model(sibling.model).contract.labels)
         groups.append((sibling.model, theirs))
     lines = ["# What options do to the scores", "", (__doc__ or "").split("\n\n", 2)[2].strip(), ""]

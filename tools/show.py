@@ -2,8 +2,8 @@
 
 `python -m tools.augment show CLIP --other CLIP --corpora DIR -o augmentations.png`
 
-Waveform and log-mel picture for what works on samples (`tools/degrade.py`; `tools/augment.py` does some of it to
-batches); the log-mel picture alone for what works on frames (`tools/augment.py`, `tools/train.py`).
+Waveform and log-mel picture for what works on samples (`tools/degrade.py`; `tools/augment.py` and `tools/batches.py`
+do some of it to batches); the log-mel picture alone for what works on frames (`tools/augment.py`, `tools/train.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from realtime_ser.settings import RATE_HZ
 from tools import augment, degrade
 from tools.augment import AugmentSettings
+from tools.batches import Bank
 from tools.degrade import Samples
-from tools.prepare import log_mel, noise_paths, read_mono
+from tools.prepare import log_mel, noise_paths, read_mono, to_int16
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -63,7 +64,16 @@ def waveforms(samples: Samples, other: Samples, noise: Samples, rng: np.random.G
         "pitch +2 semitones": degrade.shift_pitch(samples, 2),
         "time shift, crop": samples[n // 4 : 3 * n // 4],
         "CopyPaste": np.concatenate((samples, other)),
+        "spliced": spliced(samples, other),
     }
+
+
+def spliced(samples: Samples, other: Samples) -> Samples:
+    """Pieces of both, as long as the first."""
+    torch.manual_seed(0)
+    bank = Bank([[to_int16(each)] for each in (samples, other)], torch.device("cpu"))
+    first, second = torch.tensor([0]), torch.tensor([1])
+    return bank.splice(first, second, first, torch.tensor([len(samples)]))[0][0].numpy()
 
 
 def frames_of(db: torch.Tensor, other: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -65,9 +65,27 @@ def trust(known: Answers, strangers: Sequence[Answers]) -> Lines:
     ]
 
 
-def mean_of_four(strangers: Sequence[Answers]) -> metrics.Interval:
-    """Of their UARs of four."""
-    return metrics.bootstrap_mean([answers.sample(FOUR) for answers in strangers])
+def mean_of_four(*runs: Sequence[Answers]) -> metrics.Interval:
+    """Of the UARs of four of the same corpora, by one run or several; a speaker drawn is drawn for all runs."""
+    corpora = zip(*([answers.sample(FOUR) for answers in run] for run in runs), strict=True)
+    return metrics.bootstrap_mean([metrics.mean_of(samples) for samples in corpora])
+
+
+def left_out_seeds(strangers: Sequence[Sequence[Answers]]) -> Lines:
+    """The UARs of four by each seed of siblings, and their means; of seeds that every corpus has.
+
+    `strangers`: of each corpus the answers of each seed.
+    """
+    seeds = list(zip(*strangers, strict=False))
+    if len(seeds) == 1:
+        return ["", f"Mean of the four-class UARs: **{mean_of_four(seeds[0])}** (chance 0.25)."]
+    rows: list[list[object]] = [
+        [runs[0].clips[0].corpus, *(run.uar(FOUR) for run in runs), mean_of_four(*([run] for run in runs))]
+        for runs in zip(*seeds, strict=True)
+    ]
+    rows.append(["mean", *map(mean_of_four, seeds), f"**{mean_of_four(*seeds)}**"])
+    header = ["UAR of four", "first seed, as above", *(f"seed {n}" for n in range(2, len(seeds) + 1)), "mean of seeds"]
+    return [*table(header, rows), "", "Speakers are drawn once for all seeds; chance is 0.25."]
 
 
 def alarm_share(answers: Answers) -> metrics.Interval:
@@ -111,7 +129,7 @@ def siblings_report(siblings: Sequence[Sibling], whole: Answers, six: Sequence[s
     sentences: Lines = []
     commands: Lines = []
     known = {c.text for c in validation}
-    strangers: dict[str, Answers] = {}
+    strangers: dict[str, list[Answers]] = {}
     for sibling in siblings:
         left_out, model = sibling.left_out, sibling.model
         texts = [name for name in left_out if name in known]
@@ -119,21 +137,22 @@ def siblings_report(siblings: Sequence[Sibling], whole: Answers, six: Sequence[s
             if name == COMMANDS:
                 answers = ask([c for c in load_(name) if c.text == HELD_OUT_KEYWORD], model, as_is, name)
                 commands = [f"Trained without any such recordings{besides(left_out, [name])}: {alarms(answers)}"]
-            elif name not in known and name not in strangers:
-                strangers[name] = ask(load_(name), model, as_is, name)
-                row = outside(strangers[name])
-                corpora_rows.append([*row, ", ".join(x for x in left_out if x not in texts)])
+            elif name not in known:
+                answers = ask(load_(name), model, as_is, name)
+                if name not in strangers:
+                    corpora_rows.append([*outside(answers), ", ".join(x for x in left_out if x not in texts)])
+                strangers.setdefault(name, []).append(answers)
         if texts:
             without = ask(validation, model, as_is, "sentences")
             sentences = unseen_sentences(without, whole, six, texts, besides(left_out, texts))
     lines: Lines = []
-    if corpora_rows:
+    if strangers:
+        first = [runs[0] for runs in strangers.values()]
         lines += ["", "## Corpora left out", "",
                   "Each by one network of this recipe that was trained without it (and without what stands beside it). "
                   "The answer is forced among the labels that the corpus has.",
                   *table([*OUTSIDE_HEADER, "left out together"], corpora_rows),
-                  "", f"Mean of the four-class UARs: **{mean_of_four(list(strangers.values()))}** (chance 0.25).",
-                  *by_sex(list(strangers.values())), *trust(whole, list(strangers.values()))]  # fmt: skip
+                  *left_out_seeds(list(strangers.values())), *by_sex(first), *trust(whole, first)]  # fmt: skip
     if sentences:
         lines += ["", "## Unseen speakers and unseen sentences", "", *sentences]
     if commands:

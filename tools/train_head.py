@@ -235,12 +235,13 @@ def main(
     options.intra_op_num_threads = threads
     session = InferenceSession(encoder.SerializeToString(), options)
     at_home = np.array([c.corpus == how["home"] for c in kept.clips])
+    degraded = replace(AugmentSettings(**settings["augment"]), as_recorded=0, spliced=0)
     lessons = [
         lesson(
             session, Batches(kept, corpora, cache, per_epoch, how["crops"], world, torch.device("cpu")),
             [1000 * seed + place + at for at in range(how["epochs"])], how["unacted_smoothing"], at_home,
         )
-        for place, world in ((0, NOTHING), (100, replace(AugmentSettings(**settings["augment"]), as_recorded=0)))
+        for place, world in ((0, NOTHING), (100, degraded))
     ]  # fmt: skip
     torch.manual_seed(seed)
     head = PooledHead(own, *taught(lessons[0], lessons[1], how), dim, how["shares"], how["neutral_off"]).eval()

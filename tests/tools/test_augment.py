@@ -80,6 +80,33 @@ def test_a_crop_is_a_stretch_of_its_clip_or_runs_into_the_one_behind() -> None:
         np.testing.assert_array_equal(samples[3], [*range(2000, 2060), *[0] * 40])
 
 
+def test_a_spliced_crop_is_pieces_of_both_clips_that_fade_where_they_meet() -> None:
+    torch.manual_seed(0)
+    clips = [[np.full(n, value, np.int16)] * 2 for n, value in ((40_000, 1000), (20_000, 2000), (3000, 500))]
+    bank = Bank(clips, torch.device("cpu"))
+    rows, others = torch.tensor([0] * 40 + [2]), torch.tensor([1] * 40 + [2])
+    spliced, n_real = bank.splice(
+        rows, others, torch.zeros(41, dtype=torch.long), torch.tensor([48_000] * 40 + [32_000])
+    )
+    samples = (spliced * 2**15).numpy()
+    assert n_real.tolist() == [48_000] * 40 + [32_000]
+    for row in samples[:40]:
+        whole = np.isin(row, (1000, 2000))
+        joins = np.flatnonzero(np.diff(whole.astype(int)) == 1)
+        assert 2 <= len(joins) <= 9  # pieces of 0.3 to 1 s
+        assert np.sum(~whole) == 160 * len(joins)  # 5 ms to either side of a join
+        assert np.abs(np.diff(row)).max() < 30  # and no click
+    share = np.mean(samples[:40] > 1000)
+    assert 0.4 < share < 0.6  # as much of the other clip as of its own
+    # Its own clip, over and over, is all that a speaker with one has; of one too short, silence is not speech.
+    assert samples[40].max() == 500
+    shortest = Bank([[np.full(100, 500, np.int16)] * 2], torch.device("cpu"))
+    row = torch.zeros(1, dtype=torch.long)
+    few, n_real = shortest.splice(row, row, row, torch.tensor([16_000]))
+    assert n_real.tolist() == [400]
+    assert not few[0, 400:].any()
+
+
 def test_padding_becomes_the_clips_own_background() -> None:
     frames = torch.arange(100.0)[None, :, None].expand(2, 100, 3).clone()
     filled = fill_up(frames, torch.tensor([100, 40]))

@@ -12,7 +12,7 @@ pytest.importorskip("pyroomacoustics", reason="rooms belong to the [train] extra
 
 from tools.answers import Answers
 from tools.corpora import Clip
-from tools.strangers import alarm_share, alarms, by_sex, mean_of_four, outside, trust
+from tools.strangers import alarm_share, alarms, by_sex, left_out_seeds, mean_of_four, outside, trust
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful")
 
@@ -55,6 +55,21 @@ def test_what_the_corpus_cannot_be_is_no_answer_and_silence_is_wrong() -> None:
     assert row[2] == 4
     assert mean_of_four([said]).value == pytest.approx(0.75)
     assert row[5] == "1.00, 1.00, 0.00, 1.00"
+
+
+def test_seeds_of_siblings_are_told_one_by_one_and_in_the_mean() -> None:
+    right = answers([("happy", "happy", None), ("sad", "sad", None), ("angry", "angry", None)])
+    happy = answers([("happy", "happy", None), ("sad", "happy", None), ("angry", "happy", None)])
+    mean = mean_of_four([right, right], [right, happy])
+    assert mean.value == pytest.approx((1 + (1 + 1 / 3) / 2) / 2)
+    told = left_out_seeds([[right, right], [right, happy, happy]])  # a third seed of one corpus alone is not counted
+    assert told[-4].startswith("| A | 1.000 ")
+    assert told[-4].endswith("| 0.667 [0.500, 1.000] |")
+    assert told[-3].endswith(f"| **{mean}** |")
+    assert left_out_seeds([[right], [happy]]) == [
+        "",
+        f"Mean of the four-class UARs: **{mean_of_four([right, happy])}** (chance 0.25).",
+    ]
 
 
 def test_women_and_men_are_told_apart_where_a_corpus_has_both() -> None:

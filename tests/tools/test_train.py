@@ -36,6 +36,9 @@ adamw_rate = 2.5e-3
 weight_decay = 0.03
 seed = 1
 unacted_smoothing = [0.7, 0.4]
+
+[augment]
+spliced = 0.5
 """
 
 
@@ -237,9 +240,7 @@ def test_a_run_goes_on_from_one_that_knew_fewer_labels(tree: Path) -> None:
     torch.testing.assert_close(after.bias, torch.cat((bias, bias.mean()[None])), atol=1e-5, rtol=0)
 
 
-HEAD = """
-[augment]
-hiss = 1
+HEAD = """hiss = 1
 
 [head]
 members = 2
