@@ -126,14 +126,17 @@ class Bank:
         return cut.float() / 2**15, torch.minimum(total, n_samples)
 
     def splice(self, rows: Tensor, others: Tensor, versions: Tensor, n_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Pieces from anywhere in each clip and in that of `others` (batch,), one behind the other; else as `cut`."""
+        """Pieces from anywhere in each clip or, as often, in that of `others` (batch,), one behind the other.
+
+        They fade where they meet, so that no click tells of it. All else as `cut`.
+        """
         batch, n, device = len(rows), int(n_samples.max()), rows.device
         start, length = self._places[torch.stack((rows, others), dim=1), versions[:, None]].unbind(dim=2)
         most = n // int(PIECE_S[0] * RATE_HZ) + 1
         source = torch.randint(2, (batch, most), device=device)
-        spare = length.gather(1, source)
-        size = torch.minimum((draw(*PIECE_S, spare, batch, most) * RATE_HZ).long(), spare)
-        first = (torch.rand(batch, most, device=device, dtype=torch.float64) * (spare - size + 1)).long()
+        heard = length.gather(1, source)  # of the clip that a piece is from
+        size = torch.minimum((draw(*PIECE_S, heard, batch, most) * RATE_HZ).long(), heard)
+        first = (torch.rand(batch, most, device=device, dtype=torch.float64) * (heard - size + 1)).long()
         ends = size.cumsum(dim=1).clamp(max=n)
         begins = functional.pad(ends, (1, 0))
         # One more, of silence, behind those of clips that are too short for all of the crop.
@@ -178,7 +181,7 @@ class Batches:
         self._by_corpus: dict[str, list[int]] = {name: [] for name in per_epoch}
         self._alike: dict[tuple[str, str | None], list[int]] = {}
         self._own: dict[tuple[str, str, str | None], list[int]] = {}
-        """Of a speaker's emotion."""
+        """Clips by corpus, speaker and emotion."""
         for i, clip in enumerate(material.clips):
             self._by_corpus[clip.corpus].append(i)
             self._alike.setdefault((clip.corpus, clip.emotion), []).append(i)
