@@ -11,6 +11,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,6 +201,9 @@ def main(
     leave_out: Annotated[list[str] | None, typer.Option(help="Corpora, or sentences of CREMA-D, to leave out.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the config's.")] = None,
+    spliced: Annotated[
+        float | None, typer.Option(help="Share of the crops that are spliced, instead of the config's.", min=0, max=1)
+    ] = None,
     start: Annotated[Path | None, typer.Option(help="A finished run whose averaged weights to start from.")] = None,
     teacher: Annotated[
         list[Path] | None, typer.Option(help="Finished runs whose mean logits, on what the network hears, it learns.")
@@ -215,6 +219,9 @@ def main(
     options, labels = settings["training"], settings["labels"]
     n_epochs, left_out, teachers_of = epochs or options["epochs"], sorted(leave_out or []), teacher or []
     seed = options["seed"] if seed is None else seed
+    augmentation = AugmentSettings(**settings.get("augment", {}))
+    if spliced is not None:
+        augmentation = replace(augmentation, spliced=spliced)
     per_epoch = settings["clips_per_epoch"]
     known = (*per_epoch, *CREMA_D_SENTENCES)
     if unknown := [name for name in left_out if name not in known]:
@@ -222,7 +229,7 @@ def main(
     for before in filter(None, [start, *teachers_of]):
         if heard := [name for name in left_out if name in heard_by(before)]:
             raise typer.BadParameter(f"cannot leave out {', '.join(heard)}: {before} has heard it")
-    given = {"epochs": n_epochs, "seed": seed, "leave-out": left_out}
+    given = {"epochs": n_epochs, "seed": seed, "spliced": augmentation.spliced, "leave-out": left_out}
     given |= {"start": start and str(start), "teacher": [str(path) for path in teachers_of]}
     begin(run, config.read_text(), given)
     torch.manual_seed(seed)
@@ -238,7 +245,6 @@ def main(
         if (rows := [i for i, c in enumerate(material.clips) if c.corpus == name and (held[i] or name in left_out)])
     }
     per_epoch = {name: n for name, n in per_epoch.items() if name not in left_out}
-    augmentation = AugmentSettings(**settings.get("augment", {}))
     batches = Batches(material.part(kept), corpora, cache, per_epoch, options["batch"], augmentation, device)
 
     # Model

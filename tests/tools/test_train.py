@@ -131,6 +131,7 @@ def test_a_run_cannot_lie_about_what_it_left_out(tree: Path) -> None:
     assert train(tree, "heard", "--epochs", "1").returncode == 0
     for options, told in {
         ("heard", "--epochs", "1", "--leave-out", "TIE"): "another leave-out",
+        ("heard", "--epochs", "1", "--spliced", "0"): "another spliced",
         ("typo", "--leave-out", "TIF"): "cannot leave out TIF",
         ("after", "--leave-out", "TIE", "--start", str(tree / "heard")): "has heard it",
         ("taught", "--leave-out", "TIE", "--teacher", str(tree / "heard")): "has heard it",
