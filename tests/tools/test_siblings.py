@@ -20,7 +20,8 @@ from tools.listen import as_is
 from tools.siblings import SIBLINGS, read_sibling, siblings_of
 from tools.strangers import mean_of_four
 
-KEPT = sorted(told.parent for told in SIBLINGS.glob("*/*/left_out.txt"))
+CANDIDATE = SIBLINGS.parent / "candidate"
+KEPT = sorted(told.parent for kept in (SIBLINGS, CANDIDATE) for told in kept.glob("*/*/left_out.txt"))
 WITHOUT_A_CORPUS = [run for run in KEPT if (run / "left_out.txt").read_text().strip() in STRANGERS]
 
 
